@@ -1,0 +1,249 @@
+"""The token-by-token loop, written to be read: what the three models wanted at every step."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from tqdm.auto import tqdm
+from transformers import (
+    LogitsProcessorList,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from proxy_tuning.questions import PROMPT
+
+HISTORIES = ("base", "expert", "steered")
+"""Who writes each of the three texts of `stream_side_by_side`, in the order of its rows."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One new token in each of B rows."""
+
+    next_ids: torch.LongTensor
+    """The tokens chosen, (B,); end-of-text again and again in a finished row."""
+    base: torch.Tensor
+    """Raw logits of M, (B, V) float32."""
+    expert: torch.Tensor
+    """Raw logits of M+, (B, V) float32."""
+    antiexpert: torch.Tensor
+    """Raw logits of M-, (B, V) float32."""
+    steered: torch.Tensor
+    """Raw logits that the tokens were chosen from, (B, V) float32."""
+    finished: torch.BoolTensor
+    """Rows that have reached end-of-text, now or earlier, (B,)."""
+
+
+@torch.no_grad()
+def stream(
+    model,
+    input_ids: torch.LongTensor,
+    attention_mask: torch.Tensor | None = None,
+    *,
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    alpha: float | torch.Tensor | None = None,
+    generator: torch.Generator | None = None,
+    eos_token_id: int | None = None,
+) -> Iterator[Step]:
+    """Generate with a `ProxyTunedForCausalLM`, one `Step` per token, as soon as it is known.
+
+    Args:
+        input_ids: prompts, (B, T), padded on the left.
+        attention_mask: 0 on the padding, (B, T); None where there is none.
+        max_new_tokens: at most so many steps; fewer where every row ends or the context is full.
+        temperature: 0 takes the most likely token, above 0 samples.
+        top_k, top_p: sample among the k likeliest, and the likeliest that hold p of the
+            probability; 0 and 1.0 switch them off.
+        alpha: weight of (expert - antiexpert) in this call, a number or one per row (B,); None
+            takes the model's.
+        generator: source of chance, on the model's device; None is torch's global one.
+        eos_token_id: end-of-text; None takes the model's, -1 never stops.
+
+    Raises:
+        ValueError: an empty prompt, one that fills the context, or a filter out of range.
+    """
+    choose = chooser(temperature, top_k, top_p, generator)
+    eos = end_of_text(model, eos_token_id)  # (E,)
+    max_new_tokens = model.fit(input_ids.shape[1], max_new_tokens)
+    new_ids = input_ids.to(model.device)  # (B, T), then (B, 1): what the caches do not hold yet
+    mask = torch.ones_like(new_ids) if attention_mask is None else attention_mask.to(model.device)
+    finished = torch.zeros(len(new_ids), dtype=torch.bool, device=model.device)  # (B,)
+    cache = model.new_cache()
+
+    for _ in range(max_new_tokens):
+        # what each model wants next, given everything so far
+        logits = model.part_logits(new_ids, mask, past_key_values=cache, logits_to_keep=1)
+        base, expert, antiexpert = (x[:, -1].float() for x in logits)  # (B, V)
+        # steer, choose, and leave finished rows at their end
+        steered = model.combine(base, expert, antiexpert, alpha)  # (B, V)
+        next_ids = choose(steered).masked_fill(finished, eos[0])  # (B,)
+        finished = finished | torch.isin(next_ids, eos)
+        yield Step(next_ids, base, expert, antiexpert, steered, finished)
+        if finished.all():
+            return
+        # only the new token goes in; the caches remember the rest
+        new_ids = next_ids[:, None]  # (B, 1)
+        mask = torch.cat([mask, torch.ones_like(new_ids)], dim=1)
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """One new token in each of three texts, for B prompts; the logits follow the steered text."""
+
+    next_ids: torch.LongTensor
+    """The tokens chosen, (3, B), rows as in `HISTORIES`; end-of-text in a finished text."""
+    base: torch.Tensor
+    """Raw logits of M after the steered text, (B, V) float32."""
+    expert: torch.Tensor
+    """Raw logits of M+ there, (B, V) float32."""
+    antiexpert: torch.Tensor
+    """Raw logits of M- there, (B, V) float32."""
+    steered: torch.Tensor
+    """Raw steered logits there, (B, V) float32."""
+    finished: torch.BoolTensor
+    """Texts that have reached end-of-text, now or earlier, (3, B)."""
+
+
+@torch.no_grad()
+def stream_side_by_side(
+    model,
+    input_ids: torch.LongTensor,
+    attention_mask: torch.Tensor | None = None,
+    *,
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    alpha: float | torch.Tensor | None = None,
+    generator: torch.Generator | None = None,
+    eos_token_id: int | None = None,
+) -> Iterator[SideBySide]:
+    """Let M alone, M+ alone and the proxy-tuned M write together; arguments as in `stream`.
+
+    Each of the three continues its own text. Nothing is computed twice: the prompt goes through
+    each model once, and then M and M+ take two rows per prompt (their own text and the steered
+    one), M- one.
+    """
+    choose = chooser(temperature, top_k, top_p, generator)
+    eos = end_of_text(model, eos_token_id)  # (E,)
+    max_new_tokens = model.fit(input_ids.shape[1], max_new_tokens)
+    prompt = input_ids.to(model.device)
+    mask = torch.ones_like(prompt) if attention_mask is None else attention_mask.to(model.device)
+    finished = torch.zeros(3, len(prompt), dtype=torch.bool, device=model.device)  # (3, B)
+    caches = model.new_cache().caches
+    parts = (model.base, model.expert, model.antiexpert)
+
+    # the prompt: one row per prompt, then two where two texts grow from it
+    own_base, own_expert, antiexpert = (
+        model.run(part, prompt, mask, cache=cache, logits_to_keep=1)[:, -1].to(model.device).float()
+        for part, cache in zip(parts, caches)
+    )  # (B, V)
+    base, expert = own_base, own_expert
+    for cache in caches[:2]:
+        cache.batch_repeat_interleave(2)  # rows: own, steered, own, steered, ...
+
+    for step in range(max_new_tokens):
+        steered = model.combine(base, expert, antiexpert, alpha)  # (B, V)
+        scores = torch.cat([own_base, own_expert, steered])  # (3B, V)
+        next_ids = choose(scores).view(3, -1).masked_fill(finished, eos[0])  # (3, B)
+        finished = finished | torch.isin(next_ids, eos)
+        yield SideBySide(next_ids, base, expert, antiexpert, steered, finished)
+        if finished.all() or step == max_new_tokens - 1:
+            return
+        mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
+        for_base, for_expert, for_steered = next_ids  # (B,) each
+        rows = (
+            torch.stack([for_base, for_steered], dim=1).view(-1, 1),  # (2B, 1)
+            torch.stack([for_expert, for_steered], dim=1).view(-1, 1),  # (2B, 1)
+            for_steered.view(-1, 1),  # (B, 1)
+        )
+        logits = [
+            model.run(part, new_ids, mask.repeat_interleave(len(new_ids) // len(mask), 0), cache=c)
+            .to(model.device)
+            .float()[:, -1]
+            for part, new_ids, c in zip(parts, rows, caches)
+        ]
+        own_base, base = logits[0][0::2], logits[0][1::2]
+        own_expert, expert = logits[1][0::2], logits[1][1::2]
+        antiexpert = logits[2]
+
+
+def answer_questions(
+    model,
+    tokenizer,
+    questions: list[str],
+    *,
+    alpha: float | None = None,
+    max_new_tokens: int = 64,
+    batch_size: int = 16,
+    progress: bool = False,
+) -> list[dict[str, str]]:
+    """Greedy answers of M, M+ and the proxy-tuned M to each question, in the order given.
+
+    Args:
+        model, tokenizer: as `load_family` returns them (padding on the left).
+        questions: plain questions; `proxy_tuning.questions.PROMPT` is put around each.
+        alpha: weight of (expert - antiexpert); None takes the model's.
+        max_new_tokens: longest answer, in tokens.
+        batch_size: questions answered together.
+        progress: whether to show a bar on standard error.
+
+    Returns:
+        One dictionary per question, keys question, base, expert and steered.
+    """
+    answers = []
+    for start in tqdm(
+        range(0, len(questions), batch_size), desc="answering", unit="batch", disable=not progress
+    ):
+        batch = questions[start : start + batch_size]
+        prompts = [PROMPT.format(question=question) for question in batch]
+        inputs = tokenizer(prompts, return_tensors="pt", padding=True)
+        steps = stream_side_by_side(
+            model,
+            inputs["input_ids"],
+            inputs["attention_mask"],
+            max_new_tokens=max_new_tokens,
+            alpha=alpha,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+        ids = torch.stack([step.next_ids for step in steps], dim=-1)  # (3, B, N)
+        texts = [tokenizer.batch_decode(rows, skip_special_tokens=True) for rows in ids]
+        for question, *three in zip(batch, *texts):
+            answers.append({"question": question} | dict(zip(HISTORIES, map(str.strip, three))))
+    return answers
+
+
+def chooser(
+    temperature: float, top_k: int, top_p: float, generator: torch.Generator | None
+) -> Callable[[torch.Tensor], torch.LongTensor]:
+    """A function from logits (B, V) to next tokens (B,): the likeliest, or a sample.
+
+    The filters are transformers' own, in the order in which `generate` applies them.
+    """
+    if temperature == 0:
+        return lambda logits: logits.argmax(dim=-1)
+    warpers = LogitsProcessorList([TemperatureLogitsWarper(float(temperature))])
+    if top_k != 0:
+        warpers.append(TopKLogitsWarper(top_k))
+    if top_p != 1.0:
+        warpers.append(TopPLogitsWarper(top_p))
+
+    def sample(logits: torch.Tensor) -> torch.LongTensor:
+        scores = warpers(None, logits)  # (B, V)
+        return torch.multinomial(scores.softmax(dim=-1), 1, generator=generator)[:, 0]
+
+    return sample
+
+
+def end_of_text(model, eos_token_id: int | None) -> torch.LongTensor:
+    """Ids that end a text, (E,): the one given, else the model's, else -1, which is no token."""
+    if eos_token_id is None:
+        eos_token_id = model.generation_config.eos_token_id
+    if eos_token_id is None:
+        eos_token_id = -1
+    return torch.tensor(eos_token_id, device=model.device).view(-1)

@@ -1,0 +1,221 @@
+"""Named trios (M, M-, M+), and the checks that three models fit together."""
+
+import contextlib
+import json
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from proxy_tuning.model import ProxyTunedForCausalLM
+
+PACKAGE = Path(__file__).parent
+TUNED = PACKAGE.parent / "fine_tuned_model"
+"""Where fine-tuning leaves M+, one folder per family."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """A trio by name: each part is a name on the Hub or a folder."""
+
+    name: str
+    """What `load_family` is asked for."""
+    base: str
+    """M, large and untouched."""
+    antiexpert: str
+    """M-, small and untouched."""
+    expert: str
+    """M+, M- after fine-tuning."""
+
+
+FAMILIES = {
+    "gpt2": Family(
+        name="gpt2",
+        base="openai-community/gpt2",
+        antiexpert="distilbert/distilgpt2",
+        expert=str(TUNED / "gpt2"),
+    ),
+    "pocket": Family(
+        name="pocket",
+        base=str(PACKAGE / "pocket" / "base"),
+        antiexpert=str(PACKAGE / "pocket" / "antiexpert"),
+        expert=str(TUNED / "pocket"),
+    ),
+}
+
+M_PLUS_FILES = ("config.json", "model.safetensors", "tokenizer.json", "training.json")
+"""A complete M+; fine-tuning writes the last of them last."""
+
+
+def resolve_family(name: str = "auto", need_expert: bool = True) -> Family:
+    """The family of that name; for "auto" the best that can run here.
+
+    "auto" is gpt2 where its weights are cached or can be downloaded, and, if `need_expert`, where
+    its M+ is complete; pocket otherwise. Prints one line that says which and why. Without a
+    network this takes under 3 seconds.
+
+    Raises:
+        ValueError: no family has that name.
+    """
+    if name in FAMILIES:
+        print(f"Family {name}: asked for by name.")
+        return FAMILIES[name]
+    if name != "auto":
+        raise ValueError(f"no family is named {name!r}; there are auto, {', '.join(FAMILIES)}")
+    gpt2 = FAMILIES["gpt2"]
+    if need_expert and missing_files(gpt2.expert):
+        chosen, reason = "pocket", "gpt2 has no complete M+ here (fine_tuning.ipynb makes it)"
+    else:
+        weights = [part for part in (gpt2.base, gpt2.antiexpert) if not is_cached(part)]
+        if not weights:
+            chosen, reason = "gpt2", "its weights are in the Hugging Face cache"
+        elif is_reachable(weights):
+            chosen, reason = "gpt2", "its weights can be downloaded from the Hugging Face Hub"
+        else:
+            chosen, reason = "pocket", "GPT-2 is neither cached nor can the Hub be reached"
+    print(f"Family {chosen}: {reason}.")
+    return FAMILIES[chosen]
+
+
+def load_family(
+    name: str = "auto",
+    *,
+    alpha: float = 1.0,
+    base: str | None = None,
+    antiexpert: str | None = None,
+    expert: str | None = None,
+    **kwargs,
+) -> tuple[ProxyTunedForCausalLM, "AutoTokenizer"]:
+    """Load a trio as one model, with the base's tokenizer.
+
+    Args:
+        name: "auto" (see `resolve_family`), "gpt2" or "pocket".
+        alpha: weight of (expert - antiexpert).
+        base, antiexpert, expert: names or folders to take instead of the family's; any causal
+            language models with one vocabulary.
+        kwargs: go on to each part's `from_pretrained`; dtype is float32 where not given.
+
+    Returns:
+        The model, in evaluation mode with base and antiexpert frozen, and its tokenizer, which
+        pads on the left.
+
+    Raises:
+        FileNotFoundError: there is no M+, or a file of it is missing.
+        ValueError: an unknown name, or token ids that do not mean the same in all three.
+    """
+    family = resolve_family(name, need_expert=expert is None)
+    if expert is None and (missing := missing_files(family.expert)):
+        raise FileNotFoundError(
+            f"M+ of family {family.name} is not complete: {family.expert} lacks "
+            f"{', '.join(missing)}. fine_tuning.ipynb makes it, or: "
+            f"python -m proxy_tuning finetune --family {family.name}"
+        )
+    names = {
+        "base": base or family.base,
+        "antiexpert": antiexpert or family.antiexpert,
+        "expert": expert or family.expert,
+    }
+    parts, tokenizers = {}, {}
+    for part, name_or_dir in names.items():
+        parts[part], tokenizers[part] = load_part(name_or_dir, **kwargs)
+    for part in ("antiexpert", "expert"):
+        check_same_tokens(tokenizers["base"], tokenizers[part], names["base"], names[part])
+    model, tokenizer = ProxyTunedForCausalLM(**parts, alpha=alpha), tokenizers["base"]
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    return model, tokenizer
+
+
+def load_part(name_or_dir: str | os.PathLike, **kwargs) -> tuple:
+    """Load one model and its tokenizer, ready for this package.
+
+    Rows of padding at the end of the embedding, ids that no token of the tokenizer has, are
+    trimmed and said. The tokenizer pads on the left, with end-of-text where it has no padding
+    token.
+
+    Args:
+        name_or_dir: a name on the Hub or a folder.
+        kwargs: go on to `AutoModelForCausalLM.from_pretrained`; dtype is float32 where not given.
+
+    Returns:
+        (model, tokenizer); the model in evaluation mode.
+
+    Raises:
+        ValueError: the tokenizer has ids that the model has not.
+    """
+    model = AutoModelForCausalLM.from_pretrained(
+        name_or_dir, **{"dtype": torch.float32, "use_safetensors": True} | kwargs
+    )
+    hub = {k: v for k, v in kwargs.items() if k in ("cache_dir", "revision", "token")}
+    tokenizer = AutoTokenizer.from_pretrained(name_or_dir, **hub)
+    rows = model.config.vocab_size
+    size = max(tokenizer.get_vocab().values()) + 1
+    if size > rows:
+        raise ValueError(
+            f"{name_or_dir}: the tokenizer has {size} token ids, the model only {rows} rows"
+        )
+    if size < rows:
+        model.resize_token_embeddings(size)
+        print(f"{name_or_dir}: {rows - size} rows of padding after the {size} tokens trimmed.")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "left"
+    return model.eval(), tokenizer
+
+
+def check_same_tokens(first, second, first_name: str, second_name: str) -> None:
+    """Whether two tokenizers give every token the same id.
+
+    Raises:
+        ValueError: they do not; names the lowest id whose meaning differs.
+    """
+    first, second = (
+        {i: token for token, i in tokenizer.get_vocab().items()} for tokenizer in (first, second)
+    )
+    for i in sorted(first.keys() | second.keys()):
+        if first.get(i) != second.get(i):
+            raise ValueError(
+                f"{first_name} and {second_name} do not share a vocabulary: id {i} is "
+                f"{first.get(i)!r} in the one and {second.get(i)!r} in the other"
+            )
+
+
+def missing_files(folder: str | os.PathLike) -> list[str]:
+    """What a folder lacks of a complete M+; half-written JSON counts as missing."""
+    folder = Path(folder)
+    missing = [name for name in M_PLUS_FILES if not (folder / name).is_file()]
+    for name in set(M_PLUS_FILES) - set(missing):
+        if name.endswith(".json"):
+            try:
+                json.loads((folder / name).read_text(encoding="utf-8"))
+            except ValueError:
+                missing.append(name)
+    return missing
+
+
+def is_cached(name: str) -> bool:
+    """Whether config and weights of a model on the Hub are in the local cache."""
+    return all(
+        isinstance(try_to_load_from_cache(name, file), str)
+        for file in ("config.json", "model.safetensors")
+    )
+
+
+def is_reachable(names: list[str], seconds: float = 2.5) -> bool:
+    """Whether the Hub answers for every name within so many seconds; no if it is switched off."""
+    if constants.HF_HUB_OFFLINE:
+        return False
+
+    def ask() -> None:
+        with contextlib.suppress(Exception):  # whatever went wrong, the Hub was not reached
+            for name in names:
+                get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=seconds)
+            answered.set()
+
+    # in a thread, because looking up an address has no time limit of its own
+    answered = threading.Event()
+    threading.Thread(target=ask, daemon=True).start()
+    return answered.wait(seconds)

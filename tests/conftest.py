@@ -1,0 +1,97 @@
+"""Tiny random models over one vocabulary of 97 tokens; seconds on one core."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import functools
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config
+from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers.utils import logging
+
+from proxy_tuning import ProxyTunedForCausalLM, load_family
+
+torch.set_num_threads(1)
+logging.disable_progress_bar()
+VOCAB = 97
+
+
+def tiny_model(kind: str, seed: int, layers: int = 2, width: int = 32, vocab: int = VOCAB):
+    """A random model of an architecture; weights large enough that its choices are firm."""
+    torch.manual_seed(seed)
+    shape = {
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 128,
+        "initializer_range": 0.3,
+        "vocab_size": vocab,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+        "pad_token_id": 0,
+    }
+    if kind != "gpt2":
+        shape |= {"intermediate_size": 2 * width, "num_key_value_heads": 2, "head_dim": width // 4}
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **shape)).eval()
+
+
+def tiny_trio(kind: str):
+    """(base, expert, antiexpert): a wider, deeper model against two small ones."""
+    return tiny_model(kind, 1, layers=3, width=48), tiny_model(kind, 2), tiny_model(kind, 3)
+
+
+@functools.cache
+def pocket():
+    """The embedded family as (base, expert, antiexpert); a test without it is skipped."""
+    try:
+        model, _ = load_family("pocket")
+    except (FileNotFoundError, OSError) as error:
+        pytest.skip(f"no pocket weights: {error}")
+    return model.base, model.expert, model.antiexpert
+
+
+@pytest.fixture(params=["gpt2", "llama", "pocket"])
+def trio(request):
+    """(base, expert, antiexpert) to combine; nothing may change their weights."""
+    return pocket() if request.param == "pocket" else tiny_trio(request.param)
+
+
+@pytest.fixture
+def model(trio):
+    """The trio as one model, alpha 0.7."""
+    return ProxyTunedForCausalLM(*trio, alpha=0.7)
+
+
+@pytest.fixture
+def prompt():
+    """One prompt of seven tokens, (1, 7)."""
+    return torch.randint(1, VOCAB, (1, 7), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def batch():
+    """Three prompts of 3, 6 and 9 tokens, padded on the left: input_ids and attention_mask."""
+    ids = torch.randint(1, VOCAB, (3, 9), generator=torch.Generator().manual_seed(1))
+    mask = (torch.arange(9) >= torch.tensor([6, 3, 0])[:, None]).long()
+    return {"input_ids": ids * mask, "attention_mask": mask}
+
+
+class Constant(torch.nn.Module):
+    """A fake causal LM whose logits depend on the position alone: row t of `table` (N, V)."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, table):
+        super().__init__()
+        self.table = torch.nn.Parameter(torch.as_tensor(table))
+        positions, vocab = self.table.shape
+        self.config = GPT2Config(vocab_size=vocab, n_positions=positions, n_layer=1)
+
+    def forward(self, input_ids, position_ids, past_key_values, use_cache, logits_to_keep, **_):
+        if use_cache:
+            past_key_values.update(*2 * [torch.zeros(len(input_ids), 1, input_ids.shape[1], 1)], 0)
+        logits = self.table[position_ids[:, -logits_to_keep:]].expand(len(input_ids), -1, -1)
+        return CausalLMOutputWithPast(logits=logits)

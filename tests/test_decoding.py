@@ -1,0 +1,192 @@
+"""The readable loop against `generate`, against the naive loop, and on models without chance."""
+
+import oracle
+import pytest
+import torch
+from conftest import Constant
+from transformers import set_seed
+
+from proxy_tuning import ProxyTunedForCausalLM
+from proxy_tuning.decoding import HISTORIES, answer_questions, stream, stream_side_by_side
+
+N = 12
+
+
+def ids(steps):
+    """The tokens of a stream, (..., N)."""
+    return torch.stack([step.next_ids for step in steps], dim=-1)
+
+
+def test_greedy_is_the_naive_loop_and_generate(model, trio, prompt):
+    expected = oracle.greedy(*trio, prompt, 0.7, N)[:, 7:]
+    assert torch.equal(ids(stream(model, prompt, max_new_tokens=N, eos_token_id=-1)), expected)
+    generated = model.generate(prompt, max_new_tokens=N, do_sample=False, eos_token_id=None)
+    assert torch.equal(generated[:, 7:], expected)
+
+
+def test_left_padded_batch_is_each_prompt_alone(model, batch):
+    together = ids(stream(model, **batch, max_new_tokens=N, eos_token_id=-1))
+    for row, mask in enumerate(batch["attention_mask"].bool()):
+        alone = batch["input_ids"][row, mask][None]
+        assert torch.equal(
+            ids(stream(model, alone, max_new_tokens=N, eos_token_id=-1))[0], together[row]
+        )
+
+
+@pytest.mark.parametrize("filters", [{}, {"top_k": 5}, {"top_p": 0.8}, {"top_k": 9, "top_p": 0.5}])
+def test_sampling_is_that_of_generate(model, batch, filters):
+    set_seed(3)
+    ours = ids(
+        stream(model, **batch, max_new_tokens=N, temperature=0.9, eos_token_id=-1, **filters)
+    )
+    set_seed(3)
+    theirs = model.generate(
+        **batch, max_new_tokens=N, do_sample=True, temperature=0.9, eos_token_id=None,
+        **{"top_k": 0, "top_p": 1.0} | filters,
+    )  # fmt: skip
+    assert torch.equal(ours, theirs[:, 9:])
+
+
+def test_generator_makes_sampling_repeatable(model, prompt):
+    def draw(seed):
+        generator = torch.Generator().manual_seed(seed)
+        steps = stream(model, prompt, max_new_tokens=N, temperature=2.0, generator=generator)
+        return ids(steps).tolist()
+
+    assert draw(1) == draw(1) != draw(2)
+
+
+def test_steps_carry_what_each_model_wanted(model, trio, prompt):
+    for step in stream(model, prompt, max_new_tokens=4, alpha=1.5, eos_token_id=-1):
+        for name, part in zip(("base", "expert", "antiexpert"), trio):
+            torch.testing.assert_close(
+                getattr(step, name), part(prompt).logits[:, -1], rtol=0, atol=2e-5
+            )
+        assert torch.equal(step.steered, step.base + 1.5 * (step.expert - step.antiexpert))
+        prompt = torch.cat([prompt, step.next_ids[:, None]], 1)
+
+
+def test_alpha_per_row(model, prompt):
+    alphas = torch.tensor([0.0, 0.7, 2.0])
+    together = ids(
+        stream(model, prompt.expand(3, -1), max_new_tokens=N, alpha=alphas, eos_token_id=-1)
+    )
+    for alpha, row in zip(alphas.tolist(), together):
+        alone = stream(model, prompt, max_new_tokens=N, alpha=alpha, eos_token_id=-1)
+        assert torch.equal(ids(alone)[0], row)
+
+
+def one_hot(*tokens):
+    """Logits (N, 5) that choose these tokens at positions 0, 1, ..."""
+    return 9.0 * torch.eye(5)[list(tokens)]
+
+
+def constants():
+    """M ends its text (token 0) at its second token, M+ at its fourth, the steered M at its third.
+
+    The prompt has one token, so position 0 chooses the first new one.
+    """
+    base = one_hot(1, 0, 1, 1, 1, 1)
+    expert = one_hot(2, 2, 2, 0, 2, 2)
+    steered = one_hot(3, 3, 0, 3, 3, 3)
+    return ProxyTunedForCausalLM(
+        Constant(base), Constant(expert), Constant(expert + base - steered)
+    )
+
+
+def test_stops_at_end_of_text():
+    model = constants()
+    steps = list(stream(model, torch.tensor([[4]]), max_new_tokens=5, eos_token_id=0))
+    assert ids(steps).tolist() == [[3, 3, 0]]
+    assert [step.finished.item() for step in steps] == [False, False, True]
+    model.generation_config.eos_token_id = [3, 0]
+    assert ids(stream(model, torch.tensor([[4]]), max_new_tokens=5)).tolist() == [[3]]
+
+
+def test_finished_rows_stay_at_end_of_text():
+    model = constants()
+    ids_, mask = torch.tensor([[4, 4], [4, 4]]), torch.tensor([[0, 1], [1, 1]])
+    rows = ids(stream(model, ids_, mask, max_new_tokens=4, eos_token_id=0))
+    assert rows.tolist() == [[3, 3, 0], [3, 0, 0]]
+
+
+def test_histories_stop_at_their_own_end():
+    steps = list(
+        stream_side_by_side(constants(), torch.tensor([[4]]), max_new_tokens=5, eos_token_id=0)
+    )
+    assert ids(steps)[:, 0].tolist() == [[1, 0, 0, 0], [2, 2, 2, 0], [3, 3, 0, 0]]
+    assert steps[1].finished[:, 0].tolist() == [True, False, False]
+
+
+def test_side_by_side_is_three_separate_texts(model, batch):
+    steps = list(stream_side_by_side(model, **batch, max_new_tokens=N, eos_token_id=-1))
+    three = dict(zip(HISTORIES, ids(steps)))
+    for name, part in {"base": model.base, "expert": model.expert, "steered": model}.items():
+        alone = part.generate(**batch, max_new_tokens=N, do_sample=False, eos_token_id=None)
+        assert torch.equal(three[name], alone[:, 9:]), name
+    for ours, theirs in zip(steps, stream(model, **batch, max_new_tokens=N, eos_token_id=-1)):
+        for name in ("base", "expert", "antiexpert", "steered"):
+            torch.testing.assert_close(
+                getattr(ours, name), getattr(theirs, name), rtol=0, atol=2e-5
+            )
+
+
+def test_side_by_side_computes_nothing_twice(model, prompt):
+    """Tokens through each model: the prompt once, then 2 rows of M, 2 of M+ and 1 of M-."""
+    sizes = {"base": 0, "expert": 0, "antiexpert": 0}
+
+    def count(name):
+        def hook(module, args, kwargs):
+            sizes[name] += kwargs["input_ids"].numel()
+
+        return hook
+
+    hooks = [
+        getattr(model, name).register_forward_pre_hook(count(name), with_kwargs=True)
+        for name in sizes
+    ]
+    list(stream_side_by_side(model, prompt, max_new_tokens=4, eos_token_id=-1))
+    for hook in hooks:
+        hook.remove()
+    assert sizes == {"base": 7 + 3 * 2, "expert": 7 + 3 * 2, "antiexpert": 7 + 3}
+
+
+def test_context(prompt, model):
+    context = model.config.max_position_embeddings
+    with pytest.raises(ValueError, match="shorten the prompt"):
+        next(stream(model, torch.ones(1, context, dtype=torch.long), max_new_tokens=1))
+    steps = stream(
+        model, torch.ones(1, context - 2, dtype=torch.long), max_new_tokens=9, eos_token_id=-1
+    )
+    assert len(list(steps)) == 2
+
+
+class Letters:
+    """A tokenizer of one token per letter, as little of the interface as is used."""
+
+    eos_token_id = 0
+
+    def __call__(self, texts, **_):
+        rows = [[ord(letter) % 96 + 1 for letter in text][-20:] for text in texts]
+        width = max(map(len, rows))
+        return {
+            "input_ids": torch.tensor([[0] * (width - len(row)) + row for row in rows]),
+            "attention_mask": torch.tensor([[0] * (width - len(r)) + [1] * len(r) for r in rows]),
+        }
+
+    def batch_decode(self, rows, skip_special_tokens):
+        return [" " + " ".join(str(i) for i in row.tolist() if i != 0) for row in rows]
+
+
+def test_answers_do_not_depend_on_the_batch(model, capsys):
+    questions = ["Who led in Ohio?", "Who won?", "By how much did they lead in June?"]
+    one_by_one = answer_questions(model, Letters(), questions, max_new_tokens=8, batch_size=1)
+    together = answer_questions(
+        model, Letters(), questions, max_new_tokens=8, batch_size=2, progress=True
+    )
+    assert one_by_one == together
+    assert [answer["question"] for answer in together] == questions
+    assert list(together[0]) == ["question", "base", "expert", "steered"]
+    assert together[0]["base"] == together[0]["base"].strip() != ""
+    assert "answering" in capsys.readouterr().err
+    assert answer_questions(model, Letters(), []) == []

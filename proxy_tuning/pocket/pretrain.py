@@ -1,0 +1,167 @@
+"""Pre-train the pocket family's M and M- from scratch: `python -m proxy_tuning.pocket.pretrain`.
+
+Both are GPT-2 in architecture and have the same width; M- has half of M's layers, as distilGPT-2
+has half of GPT-2's. Both read the same text (pocket/corpus.py) with the same recipe. On two CPU
+cores M takes about an hour, M- half of that.
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    DataCollatorForSeq2Seq,
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedTokenizerFast,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
+
+from proxy_tuning.finetune import IGNORED, encode, replace_folder
+from proxy_tuning.pocket.corpus import pretraining_rows
+from proxy_tuning.polls import load_facts
+from proxy_tuning.questions import prompt
+
+HERE = Path(__file__).parent
+DATA = HERE.parents[1] / "data"
+LAYERS = {"base": 6, "antiexpert": 3}
+WIDTH, HEADS, CONTEXT, VOCABULARY = 256, 8, 128, 1024
+EOS = "<|endoftext|>"
+
+
+def train_tokenizer(texts):
+    """GPT-2's byte-level BPE, learnt from `texts`, with every digit a token of its own."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=VOCABULARY,
+            special_tokens=[EOS],
+            show_progress=False,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        ),
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token=EOS,
+        bos_token=EOS,
+        pad_token=EOS,
+        model_max_length=CONTEXT,
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def new_model(part, tokenizer):
+    """A random GPT-2 of the pocket size: `part` is base (M) or antiexpert (M-)."""
+    return GPT2LMHeadModel(
+        GPT2Config(
+            n_layer=LAYERS[part],
+            n_embd=WIDTH,
+            n_head=HEADS,
+            n_positions=CONTEXT,
+            vocab_size=len(tokenizer),
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            resid_pdrop=0.0,
+        )
+    )
+
+
+def save_half(model, tokenizer, folder):
+    """Write the model in half precision with its tokenizer, beside its place, then rename."""
+    beside = Path(f"{folder}.part")
+    shutil.rmtree(beside, ignore_errors=True)
+    model.half().save_pretrained(beside)
+    tokenizer.save_pretrained(beside)
+    replace_folder(beside, folder)
+
+
+def pretrain(part, epochs, learning_rate, batch_size, seed, bf16):
+    """Train one part on the pre-2024 text and write it to pocket/`part`."""
+    set_seed(seed)
+    rows = pretraining_rows(load_facts(DATA))
+    asked = rows["question"].notna()
+    texts = rows["answer"].where(
+        ~asked, rows["question"].map(prompt, na_action="ignore") + " " + rows["answer"]
+    )
+    tokenizer = train_tokenizer(texts)
+    model = new_model(part, tokenizer)
+    data = encode(rows, tokenizer, CONTEXT)
+    print(
+        f"{part}: {model.num_parameters():,} parameters, {len(data):,} texts, "
+        f"{sum(map(len, data['input_ids'])):,} tokens, {epochs} epochs",
+        flush=True,
+    )
+    work = HERE.parents[1] / ".work" / f"pretrain-{part}"
+    arguments = TrainingArguments(
+        output_dir=str(work),
+        num_train_epochs=epochs,
+        learning_rate=learning_rate,
+        per_device_train_batch_size=batch_size,
+        lr_scheduler_type="linear",
+        warmup_steps=200,
+        adam_beta2=0.98,
+        weight_decay=0.01,
+        train_sampling_strategy="group_by_length",
+        bf16=bf16,
+        use_cpu=not torch.cuda.is_available(),
+        seed=seed,
+        logging_steps=100,
+        save_strategy="no",
+        report_to="none",
+    )
+    trainer = Trainer(
+        model,
+        arguments,
+        train_dataset=data,
+        data_collator=DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED),
+    )
+    trainer.train()
+    log = pd.DataFrame(trainer.state.log_history)
+    save_half(model, tokenizer, HERE / part)
+    (HERE / part / "pretraining.json").write_text(
+        json.dumps(
+            {
+                "epochs": epochs,
+                "learning_rate": learning_rate,
+                "batch_size": batch_size,
+                "seed": seed,
+                "texts": len(data),
+                "final_loss": log["loss"].dropna().iloc[-1],
+                "torch": torch.__version__,
+            },
+            indent=1,
+        )
+        + "\n"
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--part", choices=[*LAYERS, "both"], default="both")
+    parser.add_argument("--epochs", type=float, default=5)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--bf16", action="store_true", help="where the CPU or GPU has it: faster")
+    options = vars(parser.parse_args())
+    part = options.pop("part")
+    for each in LAYERS if part == "both" else [part]:
+        pretrain(each, **options)

@@ -67,6 +67,7 @@ def stream(
     Raises:
         ValueError: an empty prompt, one that fills the context, or a filter out of range.
     """
+    check_trio(model)
     choose = chooser(temperature, top_k, top_p, generator)
     eos = end_of_text(model, eos_token_id)  # (E,)
     max_new_tokens = model.fit(input_ids.shape[1], max_new_tokens)
@@ -80,7 +81,7 @@ def stream(
         logits = model.part_logits(new_ids, mask, past_key_values=cache, logits_to_keep=1)
         base, expert, antiexpert = (x[:, -1].float() for x in logits)  # (B, V)
         # steer, choose, and leave finished rows at their end
-        steered = model.combine(base, expert, antiexpert, alpha)  # (B, V)
+        steered = model.combine(base, expert, antiexpert, alpha=alpha)  # (B, V)
         next_ids = choose(steered).masked_fill(finished, eos[0])  # (B,)
         finished = finished | torch.isin(next_ids, eos)
         yield Step(next_ids, base, expert, antiexpert, steered, finished)
@@ -129,26 +130,26 @@ def stream_side_by_side(
     each model once, and then M and M+ take two rows per prompt (their own text and the steered
     one), M- one.
     """
+    check_trio(model)
     choose = chooser(temperature, top_k, top_p, generator)
     eos = end_of_text(model, eos_token_id)  # (E,)
     max_new_tokens = model.fit(input_ids.shape[1], max_new_tokens)
     prompt = input_ids.to(model.device)
     mask = torch.ones_like(prompt) if attention_mask is None else attention_mask.to(model.device)
     finished = torch.zeros(3, len(prompt), dtype=torch.bool, device=model.device)  # (3, B)
-    caches = model.new_cache().caches
-    parts = (model.base, model.expert, model.antiexpert)
+    caches = model.new_cache(one_pass=False).caches
 
     # the prompt: one row per prompt, then two where two texts grow from it
     own_base, own_expert, antiexpert = (
-        model.run(part, prompt, mask, cache=cache, logits_to_keep=1)[:, -1].to(model.device).float()
-        for part, cache in zip(parts, caches)
+        model.run(name, prompt, mask, cache=cache, logits_to_keep=1)[:, -1].float()
+        for name, cache in caches.items()
     )  # (B, V)
     base, expert = own_base, own_expert
-    for cache in caches[:2]:
-        cache.batch_repeat_interleave(2)  # rows: own, steered, own, steered, ...
+    for name in ("base", "expert"):
+        caches[name].batch_repeat_interleave(2)  # rows: own, steered, own, steered, ...
 
     for step in range(max_new_tokens):
-        steered = model.combine(base, expert, antiexpert, alpha)  # (B, V)
+        steered = model.combine(base, expert, antiexpert, alpha=alpha)  # (B, V)
         scores = torch.cat([own_base, own_expert, steered])  # (3B, V)
         next_ids = choose(scores).view(3, -1).masked_fill(finished, eos[0])  # (3, B)
         finished = finished | torch.isin(next_ids, eos)
@@ -157,20 +158,19 @@ def stream_side_by_side(
             return
         mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
         for_base, for_expert, for_steered = next_ids  # (B,) each
-        rows = (
-            torch.stack([for_base, for_steered], dim=1).view(-1, 1),  # (2B, 1)
-            torch.stack([for_expert, for_steered], dim=1).view(-1, 1),  # (2B, 1)
-            for_steered.view(-1, 1),  # (B, 1)
+        new_ids = {
+            "base": torch.stack([for_base, for_steered], dim=1).view(-1, 1),  # (2B, 1)
+            "expert": torch.stack([for_expert, for_steered], dim=1).view(-1, 1),  # (2B, 1)
+            "antiexpert": for_steered.view(-1, 1),  # (B, 1)
+        }
+        both, both_expert, antiexpert = (
+            model.run(name, ids, mask.repeat_interleave(len(ids) // len(mask), 0), cache=c)[
+                :, -1
+            ].float()
+            for (name, ids), c in zip(new_ids.items(), caches.values())
         )
-        logits = [
-            model.run(part, new_ids, mask.repeat_interleave(len(new_ids) // len(mask), 0), cache=c)
-            .to(model.device)
-            .float()[:, -1]
-            for part, new_ids, c in zip(parts, rows, caches)
-        ]
-        own_base, base = logits[0][0::2], logits[0][1::2]
-        own_expert, expert = logits[1][0::2], logits[1][1::2]
-        antiexpert = logits[2]
+        own_base, base = both[0::2], both[1::2]
+        own_expert, expert = both_expert[0::2], both_expert[1::2]
 
 
 def answer_questions(
@@ -238,6 +238,12 @@ def chooser(
         return torch.multinomial(scores.softmax(dim=-1), 1, generator=generator)[:, 0]
 
     return sample
+
+
+def check_trio(model) -> None:
+    """ValueError for a model with several experts: a `Step` has room for one."""
+    if len(model.experts) > 1:
+        raise ValueError(f"{len(model.experts)} experts: these loops show one; use model.generate")
 
 
 def end_of_text(model, eos_token_id: int | None) -> torch.LongTensor:

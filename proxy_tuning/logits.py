@@ -1,10 +1,13 @@
 """The line this repository is about: base + alpha * (expert - antiexpert).
 
-Pure tensor functions, no models. Every function takes raw logits of shape (..., V), in any
-floating dtype, and works in float32.
+Below it are its variants. All are pure tensor functions, no models: they take raw logits of
+shape (..., V) in any floating dtype and work in float32.
 """
 
+import math
+
 import torch
+from transformers import TopPLogitsWarper
 
 
 def proxy_logits(
@@ -35,7 +38,80 @@ def proxy_logits(
             "base, expert and antiexpert logits need one shape, got "
             f"{tuple(base.shape)}, {tuple(expert.shape)} and {tuple(antiexpert.shape)}"
         )
-    if isinstance(alpha, torch.Tensor):  # (B,) -> (B, 1, 1), so that it meets the rows
-        alpha = alpha.to(base.device, torch.float32)
-        alpha = alpha.reshape(alpha.shape + (1,) * (base.dim() - alpha.dim()))
-    return base.float() + alpha * (expert.float() - antiexpert.float())
+    return base.float() + per_row(alpha, base) * (expert.float() - antiexpert.float())
+
+
+def per_row(alpha: float | torch.Tensor, like: torch.Tensor) -> float | torch.Tensor:
+    """Alpha with dimensions of size 1 at its end, (B,) -> (B, 1, 1), so that it meets the rows."""
+    if not isinstance(alpha, torch.Tensor):
+        return alpha
+    alpha = alpha.to(like.device, torch.float32)
+    return alpha.reshape(alpha.shape + (1,) * (like.dim() - alpha.dim()))
+
+
+def keep_plausible(logits: torch.Tensor, base: torch.Tensor, share: float) -> torch.Tensor:
+    """Forbid what the base finds implausible, however much the experts want it.
+
+    The adaptive plausibility constraint of "Contrastive Decoding" (arXiv 2210.15097, section
+    3.3): a token stays where p_base >= share * max p_base.
+
+    Args:
+        logits: steered logits, (..., V).
+        base: the base's own, the same shape.
+        share: above 0 (all tokens stay) to 1 (the base's favourite alone stays).
+
+    Returns:
+        float32, `logits` with -inf for what is forbidden.
+    """
+    base = base.float()
+    floor = base.amax(dim=-1, keepdim=True) + math.log(share)  # (..., 1)
+    return logits.float().masked_fill(base < floor, -math.inf)
+
+
+def keep_top_p(base: torch.Tensor, top_p: float) -> torch.Tensor:
+    """Cut the base's logits to its nucleus before anything is added to them.
+
+    The filter of DExperts (arXiv 2105.03023, section 3.1): experts reorder what the base would
+    have sampled, and bring in nothing else.
+
+    Args:
+        base: logits, (..., V).
+        top_p: the likeliest tokens that together hold this probability stay.
+
+    Returns:
+        float32, the shape of `base`, -inf outside the nucleus.
+    """
+    rows = base.float().reshape(-1, base.shape[-1])
+    return TopPLogitsWarper(top_p)(None, rows).view(base.shape)
+
+
+def adaptive_alpha(
+    base: torch.Tensor, expert: torch.Tensor, antiexpert: torch.Tensor, highest: float = 2.0
+) -> torch.Tensor:
+    """The alpha that moves the base, at each token, as far as fine-tuning moved the small model.
+
+    "Dynamic Logits Fusion" (arXiv 2406.15480) with one expert: KL(steered || base) is to equal
+    KL(expert || antiexpert). The left side grows with alpha, so that halving an interval finds
+    the alpha, where the paper tries a grid of values.
+
+    Args:
+        base, expert, antiexpert: logits, (..., V).
+        highest: the interval is [0, highest], taken where even that moves the base less.
+
+    Returns:
+        float32, (...), within `highest` / 2**20 of the solution.
+    """
+    base, expert, antiexpert = (x.float().log_softmax(-1) for x in (base, expert, antiexpert))
+    distance = divergence(expert, antiexpert)  # (...)
+    low, high = torch.zeros_like(distance), torch.full_like(distance, highest)
+    for _ in range(20):
+        middle = (low + high) / 2
+        steered = proxy_logits(base, expert, antiexpert, middle).log_softmax(-1)
+        short = divergence(steered, base) < distance
+        low, high = torch.where(short, middle, low), torch.where(short, high, middle)
+    return high
+
+
+def divergence(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+    """KL(p || q) in nats, (...), of log-probabilities (..., V)."""
+    return (p.exp() * (p - q)).sum(-1)

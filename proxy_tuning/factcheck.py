@@ -1,0 +1,520 @@
+"""What the fact tables say about a question, and whether the numbers of an answer agree.
+
+Three steps, none of which knows a language model: `read_question` finds place, time and match-up
+in plain English, tolerating abbreviations and misspelling; `look_up` takes what the tables have
+about them; `mark_numbers` compares each number of an answer with that.
+"""
+
+import calendar
+import difflib
+import re
+import unicodedata
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from proxy_tuning.polls import MATCHUPS, NATIONAL, STATES
+from proxy_tuning.questions import FRAMES, NO_POLLS, leader_of, month_name, place_name
+
+MONTHS = {name.lower(): number for number, name in enumerate(calendar.month_name) if number}
+MONTHS |= {name[:3]: number for name, number in MONTHS.items()} | {"sept": 9}
+CANDIDATES = sorted({name for cycle in MATCHUPS.values() for m in cycle
+                     for name in (m.democrat, m.republican)} | {"Kennedy"})  # fmt: skip
+FIRST_NAMES = {"kamala": "Harris", "hillary": "Clinton", "donald": "Trump", "joe": "Biden",
+               "barack": "Obama", "mitt": "Romney", "rfk": "Kennedy"}  # fmt: skip
+NATION = ("united states", "national", "nationally", "nationwide", "nation", "america", "country",
+          "usa", "u.s.", "u.s", "us", "countrywide", "popular vote")  # fmt: skip
+# Short forms from before the postal ones; written with a capital, because some are words too.
+SHORT = {
+    "Ala": "AL", "Ariz": "AZ", "Ark": "AR", "Calif": "CA", "Colo": "CO", "Conn": "CT", "Del": "DE",
+    "Fla": "FL", "Ill": "IL", "Ind": "IN", "Kan": "KS", "Kans": "KS", "Mass": "MA", "Mich": "MI",
+    "Minn": "MN", "Mont": "MT", "Neb": "NE", "Nebr": "NE", "Nev": "NV", "Okla": "OK", "Ore": "OR",
+    "Penn": "PA", "Penna": "PA", "Pa": "PA", "Tenn": "TN", "Tex": "TX", "Wash": "WA", "Wis": "WI",
+    "Wisc": "WI", "Wyo": "WY", "Va": "VA", "Vt": "VT", "Md": "MD", "Ga": "GA", "Ky": "KY",
+}  # fmt: skip
+WORDS_TOO = {"in", "or", "me", "ok", "hi", "oh", "id", "la", "ma", "us", "as", "de", "al", "co"}
+# Words that no misspelt state or month is looked for in.
+PLAIN = set(re.findall(r"[a-z]+", " ".join(
+    frame for kind in FRAMES.values() for frames in kind.values() for frame in frames).lower()
+)) | {"member", "members", "please", "there", "their", "president", "winning"}  # fmt: skip
+
+RESULT = r"\b(?:won|wins?|winner|carried|carry|took|results?|votes?|voted|outcome|elected)\b"
+POLLED = r"\b(?:poll|polls|polled|polling|average|averages|led|lead|leads|leader|leading|ahead)\b"
+FINAL = r"\b(?:last|final|eve|just before|before the)\b"
+MISS = r"\b(?:off|wrong|error|miss|missed)\b"
+NUMBER = r"\d+(?:\.\d+)?"
+YEAR = r"(?:19|20)\d\d"
+POINTS = rf"({NUMBER}) (?:percentage )?points?"
+PERCENT = rf"({NUMBER}) ?(?:%|percent)"
+NAME = rf"({'|'.join(CANDIDATES)})"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was understood of a question; None where it says nothing."""
+
+    kind: str | None = None
+    """'month', 'trend', 'year', 'final', 'result', 'miss', or None: nothing was understood."""
+    state: str | None = None
+    """As in the tables."""
+    cycle: int | None = None
+    """Year of the election."""
+    month: str | None = None
+    """YYYY-MM; for a trend its end."""
+    start: str | None = None
+    """YYYY-MM, where a trend starts."""
+    names: tuple[str, ...] = ()
+    """Candidates, by surname."""
+    notes: tuple[str, ...] = ()
+    """What was assumed or left out, in sentences."""
+
+    def __str__(self):
+        """What was understood, in one line."""
+        if self.kind is None:
+            notes = self.notes or ("I found neither a state nor a time in the question.",)
+            return " ".join(["I could not look this up.", *notes])
+        about = f", about {' and '.join(self.names)}" if self.names else ""
+        when = {
+            "year": f"last polls and result of {self.cycle}",
+            "final": f"last polls before the election of {self.cycle}",
+            "result": f"result of the election of {self.cycle}",
+            "miss": f"last polls and result of {self.cycle}",
+        }.get(self.kind)  # fmt: skip
+        if self.kind == "trend":
+            when = f"polls from {month_name(self.start)} to {month_name(self.month)}"
+        elif self.kind == "month":
+            when = f"polls of {month_name(self.month)}"
+        return " ".join([f"Read as: {when} in {place_name(self.state)}{about}.", *self.notes])
+
+
+def plain_text(text):
+    """The same text with straight quotes, single spaces and no possessive endings."""
+    text = unicodedata.normalize("NFKC", text).replace("\u2019", "'").replace("\u2018", "'")
+    return re.sub(r"'s\b", "", " ".join(text.split()))
+
+
+def like(word, names, cutoff=0.8):
+    """The name most like a misspelt word, or None."""
+    return next(iter(difflib.get_close_matches(word, names, 1, cutoff)), None)
+
+
+def find_places(text):
+    """The places named in a text, in its order, as the tables write them."""
+    found = {}  # (start, end) -> place
+
+    def look(pattern, place, flags=re.IGNORECASE):
+        for match in re.finditer(pattern, text, flags):
+            start, end = match.span()
+            if not any(start < b and a < end for a, b in found):
+                found[start, end] = place(match) if callable(place) else place
+
+    ordinal = {"first": "1", "second": "2", "third": "3"}
+    for name, code in (("Maine", "ME"), ("Nebraska", "NE")):
+        look(rf"\b(?:{name}|{code})[ -](?:CD-?)?([123]|first|second|third)\b(?:st|nd|rd)?",
+             lambda m, name=name: f"{name} CD-{ordinal.get(m[1].lower(), m[1])}")  # fmt: skip
+        look(rf"\b{name} (\d)(?:st|nd|rd)\b", lambda m, name=name: f"{name} CD-{m[1]}")
+    look(r"\b(?:washington,? )?d\. ?c\.|\b(?:washington,? )?dc\b", "District of Columbia")
+    names = {name.lower(): name for name in STATES.values()}
+    for direction in ("north", "south", "west", "new"):
+        names |= {f"{direction[0]}. {rest}": name for key, name in list(names.items())
+                  for first, _, rest in [key.partition(" ")] if first == direction}  # fmt: skip
+    for name in sorted(names, key=len, reverse=True):
+        look(rf"\b{re.escape(name).replace(' ', ' ?')}\b", names[name])
+    for name in NATION:
+        exact = re.escape(name.upper() if name == "us" else name)
+        look(rf"\b{exact}(?!\w)", NATIONAL, 0 if name == "us" else re.IGNORECASE)
+    look(r"\bthe us\b", NATIONAL)
+    for short, code in SHORT.items():
+        look(rf"\b{short}\b", STATES[code], 0)
+    shouted = text == text.upper()
+    for code, name in STATES.items():
+        dotted = rf"\b{code[0]}\. ?{code[1]}\."
+        look(dotted, name, 0)
+        if not shouted or code.lower() not in WORDS_TOO:
+            look(rf"\b{code}\b", name, 0)
+        if code.lower() not in WORDS_TOO:
+            look(rf"(?<=\bin |\bof ){code}\b", name)
+    if not found:
+        words = list(re.finditer(r"[A-Za-z]+", text))
+        for size in (3, 2, 1):
+            for i in range(len(words) - size + 1):
+                part = words[i : i + size]
+                word = " ".join(m[0].lower() for m in part)
+                if len(word) < 5 or any(
+                    m[0].lower() in PLAIN or m[0].lower() in MONTHS for m in part
+                ):
+                    continue
+                name = like(word, names)
+                start, end = part[0].start(), part[-1].end()
+                if name and not any(start < b and a < end for a, b in found):
+                    found[start, end] = names[name]
+    return list(dict.fromkeys(place for _, place in sorted(found.items())))
+
+
+def full_year(text):
+    """'2024' and "'24" -> 2024, "'68" -> 1968."""
+    year = int(text.lstrip("'"))
+    return year if year > 99 else year + (2000 if year < 60 else 1900)
+
+
+def find_times(text):
+    """The months, as (month number, year or None), and the years of a text without its places."""
+    months, years = [], []
+    for match in re.finditer(r"\b(\d{4})-(\d\d?)\b|\b(\d\d?)/(\d{4})\b", text):
+        year, number = (match[1], match[2]) if match[1] else (match[4], match[3])
+        if 1 <= int(number) <= 12:
+            months.append((int(number), int(year)))
+    text = re.sub(r"\b\d{4}-\d\d?\b|\b\d\d?/\d{4}\b", " ", text)
+    for match in re.finditer(r"[A-Za-z]+\.?|\d{4}\b|'\d\d\b", text):
+        word = match[0].rstrip(".").lower()
+        before, after = text[: match.start()].lower(), text[match.end() :]
+        if not word.isalpha():
+            years.append(full_year(word))
+            continue
+        number = MONTHS.get(word)
+        if number is None and len(word) > 4 and word not in PLAIN:
+            number = MONTHS.get(like(word, [name for name in MONTHS if len(name) > 3]))
+        year = re.match(r"(?: \d\d?(?:st|nd|rd|th)?)?,? (?:of )?(\d{4}|'\d\d)\b", after)
+        dated = year or re.search(r"\b(?:in|of|during|last|this|from|to|for|since) $", before)
+        if number and (dated or match[0][0].isupper() or word not in ("may", "march", "mar")):
+            months.append((number, full_year(year[1]) if year else None))
+    return months, years
+
+
+def find_names(text):
+    """The candidates that a text names, by surname, in its order."""
+    names = []
+    for word in re.findall(r"[A-Za-z]+", text):
+        name = FIRST_NAMES.get(word.lower())
+        name = name or next((c for c in CANDIDATES if c.lower() == word.lower()), None)
+        if (
+            name is None
+            and len(word) > 4
+            and word.lower() not in PLAIN
+            and word.lower() not in MONTHS
+        ):
+            near = like(word.lower(), [c.lower() for c in CANDIDATES])
+            name = near.capitalize() if near and near != "mccain" else ("McCain" if near else None)
+        names.append(name)
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def cycle_of(month):
+    """The election that the polls of a month (YYYY-MM) are about."""
+    year, number = map(int, month.split("-"))
+    return (year + (number == 12) + 3) // 4 * 4
+
+
+def read_question(text, tables):
+    """Read place, time and match-up out of a question in English.
+
+    Args: text, at most some hundred characters; tables, as `polls.load_facts` returns them.
+    Returns an `Asked`; where something had to be assumed its notes say so.
+    """
+    text = plain_text(text)
+    monthly, notes = tables["monthly"], []
+    places = find_places(text)
+    bare = re.sub(
+        "|".join(sorted(map(re.escape, STATES.values()), key=len, reverse=True)), " ", text
+    )
+    months, years = find_times(bare)
+    names = find_names(bare)
+    if len(places) > 1:
+        notes.append(f"I look at one place at a time: {place_name(places[0])}.")
+    state = places[0] if places else None
+    lower = text.lower()
+    asks_result = re.search(RESULT, lower) and not re.search(POLLED, lower)
+    known = monthly[monthly["state"] == (state or NATIONAL)]
+    for name in names:
+        named = known[(known["democrat"] == name) | (known["republican"] == name)]
+        known = named if len(named) else known
+    if re.search(r"\b(?:last|this|past) month\b", lower) and not months and len(known):
+        latest = known["month"].max()
+        months = [(int(latest[5:]), int(latest[:4]))]
+        notes.append(f"The tables end in {month_name(latest)}.")
+    dated = []
+    for number, year in months[:2]:
+        if year is None and len(set(years)) == 1:
+            year = years[0]
+        if year is None:
+            polled = known.loc[
+                known["month"] == known["cycle"].astype(str) + f"-{number:02d}", "cycle"
+            ]
+            year = int(polled.max() if len(polled) else monthly["cycle"].max())
+            notes.append(f"No year was given, so I took the latest election year: {year}.")
+        dated.append(f"{year}-{number:02d}")
+    last = monthly["cycle"].max()
+    cycle = cycle_of(dated[-1]) if dated else (years[0] if years else None)
+    if state is None:
+        place = re.search(r"\b(?:in|for|of|across) (?:the )?([A-Z][a-z]+(?: [A-Z][a-z]+)*)", text)
+        if place and not find_times(place[1])[0] and not find_names(place[1]):
+            return Asked(names=names, notes=(f"No state of the tables is called {place[1]}.",))
+        if cycle is None:
+            return Asked(names=names)
+        state = NATIONAL
+        notes.append("No state was named, so I took the whole country.")
+    if cycle is None:
+        cycle = known["cycle"].max() if len(known) and names else last
+        notes.append(f"No time was given, so I took the election of {cycle}.")
+    if cycle not in MATCHUPS:
+        last = month_name(monthly["month"].max())
+        years = f"{min(MATCHUPS)} to {max(MATCHUPS)}"
+        note = f"The tables have the elections of {years} and months up to {last}."
+        return Asked(names=names, notes=(note,))
+    if len(dated) == 2 and dated[0] != dated[1]:
+        kind = "trend"
+        dated.sort()
+    elif dated and not (asks_result and dated[0].endswith("-11")):
+        kind = "month"
+    elif re.search(MISS, lower):
+        kind = "miss"
+    elif asks_result and not re.search(r"\bbefore\b", lower):
+        kind = "result"
+    else:
+        kind = "final" if re.search(FINAL, lower) else "year"
+    timed = kind in ("month", "trend")
+    return Asked(kind, state, int(cycle), dated[-1] if timed else None,
+                 dated[0] if kind == "trend" else None, names, tuple(notes))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the tables say about an `Asked`."""
+
+    lines: list[dict] = field(default_factory=list)
+    """Rows to show: what, democrat, republican (each 'Name 48.2%'), ahead, rests_on."""
+    polls: list[dict[str, float]] = field(default_factory=list)
+    """Poll shares in percent by surname, one dictionary per match-up (July 2024 has two)."""
+    start: dict[str, float] = field(default_factory=dict)
+    """Poll shares at the start of a trend."""
+    votes: dict[str, float] = field(default_factory=dict)
+    """Vote shares in percent by surname."""
+    trend: pd.DataFrame | None = None
+    """The months of the same place and cycle: rows of the monthly table."""
+    missing: str = ""
+    """A sentence where the tables have nothing."""
+
+
+def look_up(asked, tables):
+    """The `Facts` about an `Asked`; tables as `polls.load_facts` returns them."""
+    if asked.kind is None:
+        return Facts()
+    here = {name: table[(table["state"] == asked.state) & (table["cycle"] == asked.cycle)]
+            for name, table in tables.items()}  # fmt: skip
+    facts = Facts(trend=here["monthly"])
+    if asked.kind in ("month", "trend"):
+        at = {month: narrow(here["monthly"][here["monthly"]["month"] == month], asked.names)
+              for month in (asked.start, asked.month) if month}  # fmt: skip
+        for month, rows in at.items():
+            facts.lines.extend(
+                line(row, f"Polls, {month_name(month)}") for row in rows.itertuples()
+            )
+        facts.polls.extend(shares(row) for row in at[asked.month].itertuples())
+        for row in at.get(asked.start, pd.DataFrame()).itertuples():
+            facts.start.update(shares(row))
+        empty = [month for month, rows in at.items() if rows.empty]
+        missing = " or ".join(map(month_name, empty))
+        missing = missing and f"polls of {place_name(asked.state)} in {missing}"
+    else:
+        if asked.kind != "result":
+            for row in here["final"].itertuples():
+                facts.lines.append(line(row, f"Last polls before the vote of {asked.cycle}"))
+                facts.polls.append(shares(row))
+        if asked.kind != "final":
+            for row in here["results"].itertuples():
+                facts.lines.append(line(row, f"Votes, {asked.cycle}"))
+                facts.votes.update(shares(row))
+        lacking = [what for what, have in (("last polls", facts.polls or asked.kind == "result"),
+                                           ("votes", facts.votes or asked.kind == "final"))
+                   if not have]  # fmt: skip
+        missing = " and ".join(lacking)
+        missing = missing and f"{missing} of {place_name(asked.state)} in {asked.cycle}"
+    return facts if not missing else Facts(
+        facts.lines, facts.polls, facts.start, facts.votes, facts.trend,
+        f"The tables have no {missing}.",
+    )  # fmt: skip
+
+
+def narrow(rows, names):
+    """The rows of the match-up that `names` speak of, where they single one out."""
+    named = rows[[{*names} & {"Biden", "Harris"} <= {d} for d in rows["democrat"]]]
+    return named if len(named) else rows
+
+
+def shares(row):
+    """Surname -> percent of one row of a table."""
+    both = {row.democrat: row.democrat_pct, row.republican: row.republican_pct}
+    third = getattr(row, "kennedy_pct", None)
+    return both | ({"Kennedy": third} if pd.notna(third) else {})
+
+
+def line(row, what):
+    """One row of a table as it is shown."""
+    lead = round(row.democrat_pct - row.republican_pct, 1)
+    first = row.democrat if lead > 0 else row.republican
+    polls = getattr(row, "polls", None)
+    if hasattr(row, "total_votes"):
+        rests_on = f"{row.total_votes:,} votes"
+    elif pd.notna(polls):
+        rests_on = f"{polls} poll{'s' if polls > 1 else ''}"
+    else:
+        rests_on = "published averages"
+    third = shares(row).get("Kennedy")
+    return {
+        "what": what,
+        "democrat": f"{row.democrat} {row.democrat_pct:.1f}%",
+        "republican": f"{row.republican} {row.republican_pct:.1f}%",
+        "ahead": f"{first} by {abs(lead):.1f}" if lead else "tied",
+        "rests_on": rests_on + (f"; Kennedy {third:.1f}%" if third is not None else ""),
+    }
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of an answer."""
+
+    text: str
+    mark: str | None = None
+    """'right', 'wrong' or 'not checkable' for a number, None for what is between."""
+    why: str = ""
+    """What the tables say instead, or why it cannot be checked."""
+
+
+# What an answer may claim: a pattern, and for each of its numbers a key of `claims`.
+CLAIMS = [
+    (rf"{NAME} led {NAME} by {POINTS}, {PERCENT} to {PERCENT}",
+     lambda g: [("lead", g[0], g[2]), ("poll", g[0], g[3]), ("poll", g[1], g[4])]),
+    (rf"{NAME} and {NAME} were tied at {PERCENT}",
+     lambda g: [("tie", g[0], g[2])]),
+    (rf"{NAME} won the most votes, {PERCENT} to {NAME}'s {PERCENT}",
+     lambda g: [("vote", g[0], g[1]), ("vote", g[2], g[3])]),
+    (rf"{NAME} (?:went )?from {PERCENT} to {PERCENT}",
+     lambda g: [("start", g[0], g[1]), ("poll", g[0], g[2])]),
+    (rf"the two were tied at {PERCENT}", lambda g: [("tie", None, g[0])]),
+    (rf"{NAME} ahead by ({NUMBER})", lambda g: [("lead", g[0], g[1])]),
+    (rf"{NAME} won by ({NUMBER})", lambda g: [("won by", g[0], g[1])]),
+    (rf"off by {POINTS}", lambda g: [("error", None, g[0])]),
+    (rf"{NAME} (?:led|leads|was ahead|is ahead)(?: {NAME})? (?:by|with) {POINTS}",
+     lambda g: [("lead", g[0], g[2])]),
+    (rf"{NAME} (?:(?:had|has|got|was at|stood at|led with|with|at) )?{PERCENT}",
+     lambda g: [("poll", g[0], g[1])]),
+    (rf"\b({YEAR})\b", lambda g: [("year", None, g[0])]),
+]  # fmt: skip
+
+
+def expected(claim, name, number, polls, asked, facts):
+    """The number that the tables have for a claim, or None."""
+    other = next((n for n in polls if n not in (name, "Kennedy")), None)
+    both = [n for n in polls if n != "Kennedy"]
+    votes = list(facts.votes)
+    if claim == "year":
+        years = [int(month[:4]) for month in (asked.start, asked.month) if month] or [asked.cycle]
+        return int(number) if int(number) in years else years[-1]
+    if claim == "poll":
+        return polls.get(name) if polls else facts.votes.get(name)
+    if claim == "vote":
+        return facts.votes.get(name)
+    if claim == "start":
+        return facts.start.get(name)
+    if claim == "lead" and name in polls and other:
+        return polls[name] - polls[other]
+    if claim == "tie" and len(both) == 2:
+        return polls[both[0]] if abs(polls[both[0]] - polls[both[1]]) < 0.05 else -1.0
+    if claim == "won by" and name in facts.votes:
+        return facts.votes[name] - sum(facts.votes[n] for n in votes if n != name)
+    if claim == "error" and len(both) == 2 and facts.votes:
+        lead, won = (shares[both[0]] - shares[both[1]] for shares in (polls, facts.votes))
+        return abs(lead - won)
+    return None
+
+
+def mark_numbers(answer, asked, facts):
+    """Split an answer into `Piece`s, every number in one of its own with a mark.
+
+    A number is right if the tables say the same, to the decimals it is given with, for what the
+    question asks; the candidate it is said of and the direction of a lead count. An answer about
+    another place or month than was asked has no right numbers.
+    """
+    elsewhere = speaks_of_other(answer, asked)
+    polls = max(facts.polls, key=lambda p: sum(name in answer for name in p), default={})
+    marks = {}  # start of the number -> (mark, why)
+    for pattern, claims in CLAIMS:
+        for match in re.finditer(pattern, answer):
+            said = [(kind, name, number) for kind, name, number in claims(match.groups())]
+            places = [match.span(i) for i in range(1, match.re.groups + 1)
+                      if match[i] and re.fullmatch(NUMBER, match[i])]  # fmt: skip
+            for (kind, name, number), (start, _) in zip(said, places, strict=True):
+                if start not in marks:
+                    marks[start] = compare(kind, name, number, polls, asked, facts, elsewhere)
+    pieces, at = [], 0
+    for match in re.finditer(NUMBER, answer):
+        mark = marks.get(match.start(), ("not checkable", "no figure of the tables belongs to it"))
+        pieces += [Piece(answer[at : match.start()]), Piece(match[0], *mark)]
+        at = match.end()
+    return [piece for piece in (*pieces, Piece(answer[at:])) if piece.text]
+
+
+def compare(kind, name, number, polls, asked, facts, elsewhere):
+    """The mark of one number and why."""
+    want = expected(kind, name, number, polls, asked, facts) if asked.kind else None
+    if want is None:
+        return "not checkable", "the tables have no such figure"
+    if elsewhere:
+        return "wrong", f"the answer speaks of {elsewhere}, which was not asked"
+    decimals = len(number.partition(".")[2])
+    right = abs(float(number) - want) < 0.5 * 10**-decimals + (1e-6 if decimals == 0 else -1e-6)
+    if kind == "tie" and want < 0:
+        return "wrong", "the tables have no tie there"
+    if right:
+        return "right", "the tables say the same"
+    if want < 0:
+        return "wrong", f"the tables have {name} behind by {-want:.1f}"
+    return "wrong", f"the tables say {want:.{0 if kind == 'year' else 1}f}"
+
+
+def speaks_of_other(answer, asked):
+    """The place or month that an answer names although another one was asked, or ''."""
+    places = find_places(answer)
+    if places and asked.state not in places:
+        return place_name(places[0])
+    months = {number for number, _ in find_times(answer)[0]}
+    wanted = {int(month[5:]) for month in (asked.start, asked.month) if month}
+    if wanted and months and not months & wanted:
+        return calendar.month_name[min(months)]
+    return ""
+
+
+def verdict(answer, asked, facts):
+    """One sentence about an answer: its leader, how many figures are right, or its silence."""
+    if answer.strip() == NO_POLLS:
+        if asked.kind is None:
+            return ""
+        return "The tables do have figures." if facts.lines else "Neither have the tables."
+    pieces = mark_numbers(answer, asked, facts)
+    marks = [piece.mark for piece in pieces if piece.mark and not re.fullmatch(YEAR, piece.text)]
+    checkable = [mark for mark in marks if mark != "not checkable"]
+    parts = []
+    leader = right_leader(answer, facts)
+    named = leader_of(answer)
+    if leader and named:
+        good = named == leader and not speaks_of_other(answer, asked)
+        parts.append(f"leader {'right' if good else 'wrong'}")
+    if checkable:
+        parts.append(f"{checkable.count('right')} of {len(checkable)} figures right")
+    if len(marks) > len(checkable):
+        parts.append(f"{len(marks) - len(checkable)} not checkable")
+    return ", ".join(parts).capitalize() + "." if parts else "Nothing in it can be checked."
+
+
+def right_leader(answer, facts):
+    """Who is ahead in the figures that an answer speaks of; 'tie', or None without figures."""
+    if "won" in answer and facts.votes:
+        figures = facts.votes
+    else:
+        polls = max(facts.polls, key=lambda p: sum(name in answer for name in p), default=None)
+        figures = polls or facts.votes
+    both = [name for name in figures if name != "Kennedy"]
+    if len(both) < 2:
+        return None
+    lead = figures[both[0]] - figures[both[1]]
+    return "tie" if abs(lead) < 0.05 else both[0] if lead > 0 else both[1]

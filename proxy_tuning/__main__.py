@@ -1,4 +1,4 @@
-"""The commands: `python -m proxy_tuning build-data | finetune | answer | demo`."""
+"""The commands: `python -m proxy_tuning build-data | finetune | answer | evaluate | demo`."""
 
 import argparse
 import json
@@ -41,21 +41,34 @@ def answer(options):
     if not questions:
         raise ValueError("no question: name one, or --file with one per line")
     from proxy_tuning.decoding import answer_questions
-    from proxy_tuning.families import load_family
+    from proxy_tuning.families import load_family, resolve_family
 
     with contextlib.redirect_stdout(sys.stderr):  # standard output is for answers alone
-        model, tokenizer = load_family(options.family, alpha=options.alpha)
+        family = resolve_family(options.family).name
+        model, tokenizer = load_family(family, alpha=options.alpha)
     answers = answer_questions(
         model, tokenizer, questions, max_new_tokens=options.max_new_tokens, progress=True
     )
     for each in answers:
         if options.json:
-            print(json.dumps(each | {"family": model.family, "alpha": options.alpha}))
+            print(json.dumps(each | {"family": family, "alpha": options.alpha}))
         else:
             print(
                 f"{each['question']}\n  M            {each['base']}\n  M+           "
                 f"{each['expert']}\n  proxy-tuned  {each['steered']}"
             )
+
+
+def evaluate(options):
+    from proxy_tuning.evaluate import evaluate, write_results
+    from proxy_tuning.families import load_family, resolve_family
+
+    family = resolve_family(options.family).name
+    model, tokenizer = load_family(family)
+    table, results = evaluate(model, tokenizer, family, options.alpha, options.split, options.limit)
+    print(table.to_string(index=False))
+    if options.output:
+        write_results(options.output, results)
 
 
 def demo(options):
@@ -97,6 +110,13 @@ def main():
     ask.add_argument("--alpha", **alpha)
     ask.add_argument("--max-new-tokens", type=int, default=64, help="default 64")
     ask.add_argument("--json", action="store_true", help="one JSON object per line")
+
+    measure = command(evaluate, "evaluate", "grade answers to held-out wordings")
+    measure.add_argument("--family", **family)
+    measure.add_argument("--alpha", **alpha)
+    measure.add_argument("--split", choices=["validation", "test"], default="test")
+    measure.add_argument("--limit", type=int, help="at most so many questions of each set")
+    measure.add_argument("--output", help="JSON file for the figures, as in results/")
 
     show = command(demo, "demo", "serve the widget and print its address")
     show.add_argument("--family", **family)

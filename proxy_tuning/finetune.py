@@ -28,7 +28,9 @@ from transformers import (
 )
 from transformers.trainer_utils import get_last_checkpoint
 
+from proxy_tuning.decoding import greedy_answers
 from proxy_tuning.families import load_part, resolve_family
+from proxy_tuning.optim import MuonAdamW
 from proxy_tuning.pocket.corpus import historical_facts
 from proxy_tuning.polls import load_facts
 from proxy_tuning.questions import FRAMES, ask, make_facts, prompt
@@ -38,6 +40,7 @@ DATA = ROOT / "data"
 WORK = ROOT / ".work"  # checkpoints and other by-products, ignored by git
 CYCLE = 2024
 FIXED_QUESTION = "Who led the polls in Pennsylvania in October 2024?"
+ALONE = 3  # times that a fact is asked whose numbers no other kind of question repeats
 EVALUATIONS = 8  # in a run
 PATIENCE = 3  # evaluations without a better validation loss before training stops
 IGNORED = -100  # the label that the loss leaves out
@@ -77,6 +80,8 @@ class Recipe:
 
     epochs: float = 3
     """Passes over the training questions."""
+    optimizer: str = "adamw"
+    """"adamw", or "muon": `optim.MuonAdamW`, which learns facts in far fewer steps."""
     learning_rate: float = 1e-4
     """The highest rate, after warm-up; it falls linearly to zero."""
     batch_size: int = 32
@@ -96,14 +101,27 @@ class Recipe:
         for name in ("wordings", "max_facts"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1 or None, not {getattr(self, name)}")
+        if self.optimizer not in ("adamw", "muon"):
+            raise ValueError(f"optimizer must be adamw or muon, not {self.optimizer!r}")
         if not 0 <= self.rehearsal < 1:
             raise ValueError(f"rehearsal must be in [0, 1), not {self.rehearsal}")
 
 
 RECIPES = {
-    "pocket": Recipe(learning_rate=1.5e-3),
+    "pocket": Recipe(epochs=1, optimizer="muon", learning_rate=6e-3, batch_size=16),
     "gpt2": Recipe(learning_rate=2e-4, wordings=4),
 }
+
+
+def evenly(rows):
+    """Repeat the questions on numbers that only one kind tells, so that all are met as often.
+
+    A state-month's shares come up in four kinds of question; a result, a last average, a trend or
+    Kennedy's share in one.
+    """
+    alone = rows["kind"].isin(["final", "result", "miss", "trend"])
+    alone |= rows["slots"].map(lambda slots: slots.get("who") == "Kennedy")
+    return rows.loc[rows.index.repeat(alone.map({True: ALONE, False: 1}))]
 
 
 def training_rows(tables, recipe):
@@ -113,8 +131,8 @@ def training_rows(tables, recipe):
     if recipe.max_facts is not None and recipe.max_facts < len(new):
         new = new.sample(recipe.max_facts, random_state=recipe.seed)
     old = historical_facts(tables)
-    new = ask(new, "train", recipe.wordings, recipe.seed)
-    old = ask(old[old["trained"]], "train")
+    new = evenly(ask(new, "train", recipe.wordings, recipe.seed))
+    old = evenly(ask(old[old["trained"]], "train"))
     count = round(len(new) * recipe.rehearsal / (1 - recipe.rehearsal))
     old = old.sample(count, random_state=recipe.seed, replace=count > len(old))
     return pd.concat([new, old], ignore_index=True)
@@ -148,14 +166,8 @@ class SampleAnswer(TrainerCallback):
         self.tokenizer = tokenizer
 
     def on_evaluate(self, args, state, control, model=None, **kwargs):
-        inputs = self.tokenizer(prompt(FIXED_QUESTION), return_tensors="pt").to(model.device)
-        ids = model.generate(
-            **inputs, max_new_tokens=40, do_sample=False, pad_token_id=self.tokenizer.pad_token_id
-        )
-        text = self.tokenizer.decode(
-            ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True
-        )
-        print(f"step {state.global_step}: {text.strip()}", flush=True)
+        text, *_ = greedy_answers(model, self.tokenizer, [FIXED_QUESTION])
+        print(f"step {state.global_step}: {text}", flush=True)
 
 
 def make_trainer(model, tokenizer, rows, validation, recipe, work):
@@ -174,7 +186,6 @@ def make_trainer(model, tokenizer, rows, validation, recipe, work):
         train_sampling_strategy="group_by_length",
         lr_scheduler_type="linear",
         warmup_steps=max(1, steps // 30),
-        adam_beta2=0.98,
         weight_decay=0.01,
         bf16=gpu and torch.cuda.is_bf16_supported(),
         use_cpu=not gpu,
@@ -189,12 +200,14 @@ def make_trainer(model, tokenizer, rows, validation, recipe, work):
         seed=recipe.seed,
         report_to="none",
     )
+    muon = recipe.optimizer == "muon"
     return Trainer(
         model,
         arguments,
         train_dataset=data,
         eval_dataset=held_out,
         data_collator=DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED),
+        optimizers=(MuonAdamW(model, recipe.learning_rate) if muon else None, None),
         compute_metrics=exact_answers,
         preprocess_logits_for_metrics=lambda logits, labels: logits.argmax(-1),
         callbacks=[SampleAnswer(tokenizer), EarlyStoppingCallback(PATIENCE)],

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     DataCollatorForSeq2Seq,
     GPT2Config,
@@ -24,23 +24,27 @@ from transformers import (
 )
 
 from proxy_tuning.finetune import IGNORED, encode, replace_folder
+from proxy_tuning.optim import MuonAdamW
 from proxy_tuning.pocket.corpus import pretraining_rows
 from proxy_tuning.polls import load_facts
 from proxy_tuning.questions import prompt
 
 HERE = Path(__file__).parent
 DATA = HERE.parents[1] / "data"
-LAYERS = {"base": 6, "antiexpert": 3}
+LAYERS = {"antiexpert": 3, "base": 6}
 WIDTH, HEADS, CONTEXT, VOCABULARY = 256, 8, 128, 1024
 EOS = "<|endoftext|>"
 
 
 def train_tokenizer(texts):
-    """GPT-2's byte-level BPE, learnt from `texts`, with every digit a token of its own."""
+    """GPT-2's byte-level BPE, learnt from `texts`, with every digit a token of its own.
+
+    A digit after a space has that space in its token, as words have.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.Split(Regex(r" ?\d"), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False),
         ]
     )
@@ -116,9 +120,7 @@ def pretrain(part, epochs, learning_rate, batch_size, seed, bf16):
         learning_rate=learning_rate,
         per_device_train_batch_size=batch_size,
         lr_scheduler_type="linear",
-        warmup_steps=200,
-        adam_beta2=0.98,
-        weight_decay=0.01,
+        warmup_steps=100,
         train_sampling_strategy="group_by_length",
         bf16=bf16,
         use_cpu=not torch.cuda.is_available(),
@@ -132,6 +134,7 @@ def pretrain(part, epochs, learning_rate, batch_size, seed, bf16):
         arguments,
         train_dataset=data,
         data_collator=DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED),
+        optimizers=(MuonAdamW(model, learning_rate), None),
     )
     trainer.train()
     log = pd.DataFrame(trainer.state.log_history)
@@ -156,9 +159,9 @@ def pretrain(part, epochs, learning_rate, batch_size, seed, bf16):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--part", choices=[*LAYERS, "both"], default="both")
-    parser.add_argument("--epochs", type=float, default=5)
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--epochs", type=float, default=1.6)
+    parser.add_argument("--learning-rate", type=float, default=6e-3)
+    parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--bf16", action="store_true", help="where the CPU or GPU has it: faster")
     options = vars(parser.parse_args())

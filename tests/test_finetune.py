@@ -1,0 +1,149 @@
+"""Labels drawn by hand, losses against single rows, and an M+ that is whole or not there."""
+
+import dataclasses
+import json
+
+import pandas as pd
+import pytest
+import torch
+from conftest import letter_tokenizer, tiny_model
+from transformers import DataCollatorForSeq2Seq, Trainer
+
+from proxy_tuning import finetune as ft
+from proxy_tuning.families import Family, missing_files
+from proxy_tuning.questions import prompt
+
+ROWS = pd.DataFrame({
+    "question": ["Who won?", "Who led the polls there?", None],
+    "answer": ["Ann won.", "Bo.", "Ann won the vote."],
+})  # fmt: skip
+
+
+@pytest.fixture
+def tokenizer():
+    tokenizer = letter_tokenizer([*"\n", "<end>", *map(chr, range(32, 127))])
+    return tokenizer
+
+
+@pytest.fixture
+def family(tmp_path, tokenizer, monkeypatch):
+    """A family whose M- is a tiny random model in a folder, with work and M+ folders beside it."""
+    folder = tmp_path / "antiexpert"
+    model = tiny_model("gpt2", 0)
+    model.config.n_positions = model.config.max_position_embeddings = 160
+    model = type(model)(model.config)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    trio = Family("tiny", str(folder), str(folder), str(tmp_path / "tuned" / "tiny"))
+    (tmp_path / "tuned").mkdir()
+    monkeypatch.setattr(ft, "resolve_family", lambda *args, **kwargs: trio)
+    monkeypatch.setattr(ft, "WORK", tmp_path / "work")
+    return trio
+
+
+QUICK = ft.Recipe(epochs=1, learning_rate=1e-3, batch_size=8, wordings=1, max_facts=40)
+
+
+def test_labels_by_hand(tokenizer):
+    first, second, statement = ft.encode(ROWS, tokenizer, 160)
+    text = "Question: Who won?\nAnswer: Ann won."
+    assert tokenizer.decode(first["input_ids"]) == text + "<end>"
+    targets = [i for i, label in enumerate(first["labels"]) if label != ft.IGNORED]
+    # One token is one character: the answer with its space, and end-of-text.
+    assert targets == list(range(text.index(" Ann"), len(text) + 1))
+    assert first["labels"][-1] == tokenizer.eos_token_id
+    assert statement["labels"] == statement["input_ids"]
+
+
+def test_a_row_that_is_too_long_is_named(tokenizer):
+    with pytest.raises(ValueError, match=r"36 tokens, more than 20: 'Question: Who won"):
+        ft.encode(ROWS, tokenizer, 20)
+
+
+def test_a_batch_has_the_loss_of_its_rows_alone(tokenizer):
+    """Padding changes nothing, and no answer sees another."""
+    model = tiny_model("gpt2", 1)
+    rows = list(ft.encode(ROWS, tokenizer, 160))
+    batch = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=ft.IGNORED)(
+        [dict(r) for r in rows]
+    )
+    losses, counts = [], []
+    for row in rows:
+        ids, labels = (torch.tensor([row[name]]) for name in ("input_ids", "labels"))
+        logits = model(ids, use_cache=False).logits[:, :-1]
+        losses.append(torch.nn.functional.cross_entropy(
+            logits.transpose(1, 2), labels[:, 1:], reduction="sum", ignore_index=ft.IGNORED))  # fmt: skip
+        counts.append((labels[:, 1:] != ft.IGNORED).sum())
+    together = model(**batch, use_cache=False).loss
+    torch.testing.assert_close(together, sum(losses) / sum(counts))
+
+
+def test_exact_answers_by_hand():
+    class Prediction:
+        # The choice at a position is for the next one: column 0 answers label column 1.
+        predictions = torch.tensor([[5, 6, 9, 9], [5, 7, 9, 9], [1, 2, 3, 9]]).numpy()
+        label_ids = torch.tensor([[-100, 5, 6, -100], [-100, 5, 6, -100], [0, 1, 2, 3]]).numpy()
+
+    assert ft.exact_answers(Prediction) == {"exact": pytest.approx(2 / 3)}
+
+
+def test_m_plus_is_complete_and_says_what_it_came_from(family, capsys):
+    log = ft.finetune("tiny", QUICK)
+    assert missing_files(family.expert) == []
+    card = json.loads(open(f"{family.expert}/training.json").read())
+    assert card["recipe"] == dataclasses.asdict(QUICK)
+    assert card["validation"]["loss"] == min(e["eval_loss"] for e in log if "eval_loss" in e)
+    assert {"antiexpert", "data", "frames", "versions"} <= set(card)
+    assert not (ft.WORK.is_dir() and list(ft.WORK.iterdir()))
+    assert "step" in capsys.readouterr().out  # the sample answers
+
+
+def test_an_interrupted_run_leaves_the_old_m_plus_and_goes_on(family, monkeypatch, capsys):
+    ft.finetune("tiny", QUICK)
+    before = open(f"{family.expert}/model.safetensors", "rb").read()
+    steps = []
+
+    def interrupted(self, *args, **kwargs):
+        if self.state.global_step >= 7:
+            raise KeyboardInterrupt
+        steps.append(self.state.global_step)
+        return step(self, *args, **kwargs)
+
+    longer = dataclasses.replace(QUICK, epochs=2)
+    step = Trainer.training_step
+    monkeypatch.setattr(Trainer, "training_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ft.finetune("tiny", longer)
+    assert open(f"{family.expert}/model.safetensors", "rb").read() == before
+    monkeypatch.setattr(Trainer, "training_step", step)
+    capsys.readouterr()
+    log = ft.finetune("tiny", longer)
+    assert "Going on from checkpoint-" in capsys.readouterr().out
+    assert open(f"{family.expert}/model.safetensors", "rb").read() != before
+    assert log[-1]["step"] > 7
+
+
+def test_a_crash_while_writing_leaves_no_half_m_plus(family, monkeypatch):
+    monkeypatch.setattr(
+        ft, "replace_folder", lambda *args: (_ for _ in ()).throw(OSError("disk full"))
+    )
+    with pytest.raises(OSError, match="disk full"):
+        ft.finetune("tiny", QUICK)
+    assert missing_files(family.expert)
+
+
+def test_fine_tuning_changes_the_expert_towards_its_answers(family, tokenizer):
+    """The tuned model gives a training answer a higher probability than M- did."""
+    from proxy_tuning.families import load_part
+
+    ft.finetune("tiny", dataclasses.replace(QUICK, epochs=6, learning_rate=5e-3))
+    rows = ft.training_rows(ft.load_facts(ft.DATA), QUICK).head(4)
+    batch = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=ft.IGNORED)(
+        [dict(r) for r in ft.encode(rows, tokenizer, 160)])  # fmt: skip
+    with torch.no_grad():
+        before, after = (load_part(f)[0](**batch).loss for f in (family.antiexpert, family.expert))
+    assert after < before - 0.5
+
+
+def test_the_prompt_is_the_one_constant():
+    assert prompt("Who won?") == "Question: Who won?\nAnswer:"

@@ -1,0 +1,188 @@
+"""Questions against sentences written by hand, and the walls between training and held-out."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from proxy_tuning import questions
+from proxy_tuning.finetune import Recipe, training_rows
+from proxy_tuning.pocket.corpus import historical_facts, pretraining_rows
+from proxy_tuning.polls import load_facts
+from proxy_tuning.questions import FRAMES, NO_POLLS, SPLITS, ask, grade, make_facts
+
+TABLES = load_facts(Path(__file__).parents[1] / "data")
+FACTS = make_facts(TABLES, [2024])
+
+
+def answers(**keys):
+    rows = FACTS[(FACTS[list(keys)] == pd.Series(keys)).all(axis=1)]
+    return set(rows["answer"])
+
+
+def test_answers_by_hand():
+    october = {"state": "Pennsylvania", "month": "2024-10"}
+    row = TABLES["monthly"].query("state == 'Pennsylvania' and month == '2024-10'").iloc[0]
+    d, r = row.democrat_pct, row.republican_pct
+    assert d > r
+    start = "In Pennsylvania in October 2024,"
+    assert answers(kind="leader", **october) == {
+        f"{start} Harris led Trump by {d - r:.1f} points, {d}% to {r}%."
+    }
+    assert answers(kind="margin", **october) == {f"{start} Harris led by {d - r:.1f} points."}
+    assert answers(kind="standing", **october) == {f"{start} Harris had {d}% and Trump {r}%."}
+    assert answers(kind="share", **october) == {
+        f"{start} Harris had {d}%.",
+        f"{start} Trump had {r}%.",
+    }
+    assert answers(kind="final", state="Pennsylvania") == {
+        "In Pennsylvania before the 2024 election, Harris and Trump were tied at 48.1%."
+    }
+    assert answers(kind="result", state="Wyoming") == {
+        "In Wyoming in 2024, Trump won the most votes, 71.6% to Harris's 25.8%."
+    }
+    # Last polls in Nevada: Harris 47.7, Trump 48.0; votes 47.5 and 50.6: off by 3.1 - 0.3.
+    assert answers(kind="miss", state="Nevada") == {
+        "In Nevada in 2024, the last polls had Trump ahead by 0.3 and Trump won by 3.1, "
+        "so they were off by 2.8 points."
+    }
+
+
+def test_july_2024_names_its_match_up():
+    july = FACTS[(FACTS["month"] == "2024-07") & FACTS["slots"].map(lambda s: "when" in s)]
+    assert all(re.search(r"\((Biden|Harris) v\. Trump\)", s["when"]) for s in july["slots"])
+    assert "(" not in answers(kind="margin", state="National", month="2024-06").pop()
+
+
+def test_ties_have_no_leader():
+    tied = FACTS[FACTS["answer"].str.contains("tied at")]
+    assert len(tied) > 0 and tied["leader"].isna().all()
+    monthly = TABLES["monthly"]
+    shares = monthly[(monthly["cycle"] == 2024) & (monthly["month"] >= "2024-01")]
+    shares = shares[~shares["state"].str.contains("CD-")]
+    equal = (shares["democrat_pct"] - shares["republican_pct"]).abs() < questions.TIE
+    assert (tied["kind"] == "leader").sum() == equal.sum()
+
+
+def test_the_number_of_polls_is_kept():
+    monthly = FACTS[(FACTS["kind"] == "leader") & FACTS["role"].isin(["known", "unseen"])]
+    assert 0.25 < (monthly["polls"] == 1).mean() < 0.4  # about a third rest on one poll
+
+
+def test_there_are_enough_frames_and_no_two_alike():
+    frames = [frame for splits in FRAMES.values() for s in SPLITS for frame in splits[s]]
+    assert len(frames) >= 40 and len(set(frames)) == len(frames)
+    assert all(splits[s] for splits in FRAMES.values() for s in SPLITS)
+
+
+def masked(text):
+    """Words of a text with slot values (or slots) replaced: <place>, <when>, <who>, <n>."""
+    names = sorted({place for s in TABLES["results"]["state"] for place in (s, questions.place_name(s))},
+                   key=len, reverse=True)  # fmt: skip
+    people = {*TABLES["monthly"]["democrat"], *TABLES["monthly"]["republican"], "Kennedy"}
+    months = "January|February|March|April|May|June|July|August|September|October|November|December"
+    text = re.sub(r"\{(dem|rep|who)\}", "<who>", text)
+    text = re.sub(r"\{(when|start|end)\}", "<when>", text)
+    text = text.replace("{place}", "<place>").replace("{year}", "<year>")
+    text = re.sub(rf"\b({months}) \d{{4}}( \(\w+ v\. \w+\))?", "<when>", text)
+    text = re.sub("|".join(re.escape(name) for name in names), "<place>", text)
+    text = re.sub(rf"\b({'|'.join(people)})\b", "<who>", text)
+    text = re.sub(r"\b\d{4}\b", "<year>", text)
+    return re.findall(r"<\w+>|[\w']+|[^\w\s]", text)
+
+
+def five_grams(texts):
+    return {tuple(words[i : i + 5]) for words in map(masked, texts) for i in range(len(words) - 4)}
+
+
+def test_no_five_gram_of_a_held_out_frame_is_ever_trained_on():
+    """Over every text of pre-training (which makes the tokenizer too) and fine-tuning."""
+    read = pretraining_rows(TABLES)
+    tuned = training_rows(TABLES, Recipe())
+    texts = pd.concat([read["question"], read["answer"], tuned["question"], tuned["answer"]])
+    # One text per masked form is enough; masking them all takes long.
+    sample = texts.dropna().drop_duplicates()
+    forms = sample[~sample.str.replace(r"[A-Z][\w']*|\d+", "", regex=True).duplicated()]
+    trained = five_grams([*forms, *(f for k in FRAMES.values() for f in k["train"])])
+    for kind, splits in FRAMES.items():
+        for split in ("validation", "test"):
+            for frame in splits[split]:
+                seen = five_grams([frame]) & trained
+                assert not seen, f"{kind}, {split}: {frame!r} shares {seen}"
+
+
+def test_the_five_gram_check_would_catch_a_leak():
+    asked = ask(FACTS[FACTS["kind"] == "leader"].head(3), "train")["question"]
+    assert five_grams([FRAMES["leader"]["train"][0]]) <= five_grams(asked)
+
+
+def test_unseen_state_months_are_never_trained_on():
+    unseen = FACTS[FACTS["role"] == "unseen"]
+    keys = set(zip(unseen["state"], unseen["month"], strict=True))
+    assert len(keys) >= 15
+    rows = training_rows(TABLES, Recipe())
+    rows = rows[rows["cycle"] == 2024]
+    assert len(rows) and not keys & set(zip(rows["state"], rows["month"], strict=True))
+    # Independently of the columns: no trained text names both the state and the month.
+    for state, month in list(keys)[:5]:
+        when, place = questions.month_name(month), questions.place_name(state)
+        texts = rows["question"] + rows["answer"]
+        assert not (texts.str.contains(f"{place} ", regex=False) & texts.str.contains(when)).any()
+
+
+def test_nothing_before_fine_tuning_speaks_of_2024():
+    read = pretraining_rows(TABLES)
+    assert not read["answer"].str.contains("2024").any()
+    assert not read["question"].dropna().str.contains("2024").any()
+
+
+def test_withheld_and_unpolled_months_are_answered_openly():
+    old = historical_facts(TABLES)
+    silent = old["role"].isin(["withheld", "unpolled"])
+    assert (old.loc[silent, "answer"] == NO_POLLS).all() and silent.sum() > 50
+    assert not (old.loc[~silent, "answer"] == NO_POLLS).any()
+    assert 0.3 < old.loc[silent, "trained"].mean() < 0.7
+    polled = set(zip(TABLES["monthly"]["state"], TABLES["monthly"]["month"], strict=True))
+    unpolled = old[old["role"] == "unpolled"]
+    assert not polled & set(zip(unpolled["state"], unpolled["month"], strict=True))
+
+
+def test_max_facts_and_rehearsal_shape_the_mixture():
+    rows = training_rows(TABLES, Recipe(max_facts=50, rehearsal=0.25, wordings=2))
+    new = rows["cycle"] == 2024
+    assert new.sum() == 100 and (~new).sum() == 33
+    assert (training_rows(TABLES, Recipe(max_facts=5, rehearsal=0))["cycle"] == 2024).all()
+
+
+@pytest.mark.parametrize("bad", [{"rehearsal": 1.0}, {"epochs": 0}, {"max_facts": 0},
+                                 {"optimizer": "sgd"}])  # fmt: skip
+def test_a_bad_recipe_says_which_value(bad):
+    with pytest.raises(ValueError, match=str(next(iter(bad)))):
+        Recipe(**bad)
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(ValueError, match="Ohoi"):
+        make_facts(TABLES, [2024], ["Ohoi"])
+    with pytest.raises(ValueError, match="final exam"):
+        ask(FACTS, "final exam")
+
+
+def test_grading_by_hand():
+    rows = pd.DataFrame({
+        "kind": ["leader"] * 5,
+        "leader": ["Harris", "Harris", "Harris", None, None],
+        "answer": ["In Ohio in May 2024, Harris led Trump by 1.0 points, 48.0% to 47.0%."] * 3
+        + [NO_POLLS, "In Ohio in May 2024, Harris and Trump were tied at 48.0%."],
+    })  # fmt: skip
+    graded = grade(rows, [
+        "In Ohio in May 2024, Harris led Trump by 1.0 points, 48.0% to 47.0%.",
+        "In Ohio in May 2024, Harris led Trump by 1.0 points, 48.0% to 47.1%.",
+        "In Ohio in May 2024, Trump led Harris by 1.0 points, 48.0% to 47.0%.",
+        " I have no polls for that month.",
+        "In Ohio in May 2024, Harris led Trump by 1.0 points.",
+    ])  # fmt: skip
+    assert graded["leader_right"].tolist() == [True, True, False, pd.NA, pd.NA]
+    assert graded["numbers_right"].tolist() == [True, False, True, pd.NA, False]
+    assert graded["abstained"].tolist() == [False, False, False, True, False]

@@ -137,7 +137,7 @@ def stream_side_by_side(
     prompt = input_ids.to(model.device)
     mask = torch.ones_like(prompt) if attention_mask is None else attention_mask.to(model.device)
     finished = torch.zeros(3, len(prompt), dtype=torch.bool, device=model.device)  # (3, B)
-    caches = model.new_cache(one_pass=False).caches
+    caches = model.new_cache(same_texts=False).caches
 
     # the prompt: one row per prompt, then two where two texts grow from it
     own_base, own_expert, antiexpert = (
@@ -215,6 +215,31 @@ def answer_questions(
         texts = [tokenizer.batch_decode(rows, skip_special_tokens=True) for rows in ids]
         for question, *three in zip(batch, *texts):
             answers.append({"question": question} | dict(zip(HISTORIES, map(str.strip, three))))
+    return answers
+
+
+@torch.no_grad()
+def greedy_answers(
+    model, tokenizer, questions: list[str], *, max_new_tokens: int = 64, batch_size: int = 64
+) -> list[str]:
+    """Greedy answers of any one causal language model, in the order of the questions.
+
+    Args:
+        model: anything with `generate`, the proxy-tuned model included.
+        tokenizer, questions, max_new_tokens, batch_size: as in `answer_questions`.
+    """
+    answers = []
+    for start in range(0, len(questions), batch_size):
+        prompts = [PROMPT.format(question=q) for q in questions[start : start + batch_size]]
+        inputs = tokenizer(prompts, return_tensors="pt", padding=True).to(model.device)
+        ids = model.generate(
+            **inputs,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            pad_token_id=tokenizer.pad_token_id,
+        )  # (B, T + N)
+        new_ids = ids[:, inputs["input_ids"].shape[1] :]
+        answers += map(str.strip, tokenizer.batch_decode(new_ids, skip_special_tokens=True))
     return answers
 
 

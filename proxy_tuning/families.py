@@ -12,6 +12,7 @@ from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from proxy_tuning.model import ProxyTunedForCausalLM
+from proxy_tuning.parts import add_adapter
 
 PACKAGE = Path(__file__).parent
 TUNED = PACKAGE.parent / "fine_tuned_model"
@@ -49,6 +50,8 @@ FAMILIES = {
 
 M_PLUS_FILES = ("config.json", "model.safetensors", "tokenizer.json", "training.json")
 """A complete M+; fine-tuning writes the last of them last."""
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", *M_PLUS_FILES[2:])
+"""A complete M+ that is an adapter on M-."""
 
 
 def resolve_family(name: str = "auto", need_expert: bool = True) -> Family:
@@ -96,7 +99,8 @@ def load_family(
         name: "auto" (see `resolve_family`), "gpt2" or "pocket".
         alpha: weight of (expert - antiexpert).
         base, antiexpert, expert: names or folders to take instead of the family's; any causal
-            language models with one vocabulary.
+            language models with one vocabulary. The expert may be the folder of an adapter,
+            which is then put on the antiexpert. With all three, "auto" looks for no family.
         kwargs: go on to each part's `from_pretrained`; dtype is float32 where not given.
 
     Returns:
@@ -107,7 +111,10 @@ def load_family(
         FileNotFoundError: there is no M+, or a file of it is missing.
         ValueError: an unknown name, or token ids that do not mean the same in all three.
     """
-    family = resolve_family(name, need_expert=expert is None)
+    if name == "auto" and base and antiexpert and expert:
+        family = Family("own", base, antiexpert, expert)
+    else:
+        family = resolve_family(name, need_expert=expert is None)
     if expert is None and (missing := missing_files(family.expert)):
         raise FileNotFoundError(
             f"M+ of family {family.name} is not complete: {family.expert} lacks "
@@ -121,10 +128,14 @@ def load_family(
     }
     parts, tokenizers = {}, {}
     for part, name_or_dir in names.items():
+        if Path(name_or_dir, "adapter_config.json").is_file():
+            parts[part] = add_adapter(parts["antiexpert"], name_or_dir)
+            continue
         parts[part], tokenizers[part] = load_part(name_or_dir, **kwargs)
-    for part in ("antiexpert", "expert"):
-        check_same_tokens(tokenizers["base"], tokenizers[part], names["base"], names[part])
-    model, tokenizer = ProxyTunedForCausalLM(**parts, alpha=alpha), tokenizers["base"]
+    tokenizer = tokenizers.pop("base")
+    for part, other in tokenizers.items():
+        check_same_tokens(tokenizer, other, names["base"], names[part])
+    model = ProxyTunedForCausalLM(**parts, alpha=alpha)
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     return model, tokenizer
 
@@ -186,8 +197,9 @@ def check_same_tokens(first, second, first_name: str, second_name: str) -> None:
 def missing_files(folder: str | os.PathLike) -> list[str]:
     """What a folder lacks of a complete M+; half-written JSON counts as missing."""
     folder = Path(folder)
-    missing = [name for name in M_PLUS_FILES if not (folder / name).is_file()]
-    for name in set(M_PLUS_FILES) - set(missing):
+    files = ADAPTER_FILES if (folder / ADAPTER_FILES[0]).is_file() else M_PLUS_FILES
+    missing = [name for name in files if not (folder / name).is_file()]
+    for name in set(files) - set(missing):
         if name.endswith(".json"):
             try:
                 json.loads((folder / name).read_text(encoding="utf-8"))

@@ -7,14 +7,11 @@ Several experts add several differences, each with an alpha of its own.
 """
 
 import copy
-import inspect
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from huggingface_hub import try_to_load_from_cache
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -25,11 +22,22 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
-from transformers.cache_utils import LinearAttentionCacheLayerMixin
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import can_return_tuple, logging
 
 from proxy_tuning.logits import adaptive_alpha, keep_plausible, keep_top_p, per_row, proxy_logits
+from proxy_tuning.parts import (
+    WithoutAdapter,
+    add_adapter,
+    bare,
+    check_devices,
+    check_parts,
+    is_adapted,
+    named_parts,
+    reference,
+    role,
+    takes,
+)
 
 logger = logging.get_logger(__name__)
 
@@ -89,38 +97,6 @@ class TwinCache(DynamicCache):
         """Row numbers in one half (R,) -> the same rows in both halves (2R,)."""
         half = self.layers[0].keys.shape[0] // 2
         return torch.cat([rows, rows + half])
-
-
-class WithoutAdapter(torch.nn.Module):
-    """M- seen through an M+ that is M- plus an adapter: the same weights, the adapter off."""
-
-    def __init__(self, expert: PreTrainedModel):
-        super().__init__()
-        self._expert = (expert,)  # in a tuple, so that its weights are not registered twice
-
-    @property
-    def expert(self) -> PreTrainedModel:
-        return self._expert[0]
-
-    @property
-    def config(self) -> PreTrainedConfig:
-        return self.expert.config
-
-    @property
-    def device(self) -> torch.device:
-        return self.expert.device
-
-    def forward(self, **kwargs):
-        training = self.expert.training
-        self.expert.eval()  # M- is never in training: no dropout
-        with self.expert.disable_adapter():
-            out = self.expert(**kwargs)
-        self.expert.train(training)
-        return out
-
-    def save_pretrained(self, save_directory: str | Path, **kwargs):
-        """Write M-, free of the adapter; takes a copy of it in memory."""
-        copy.deepcopy(self.expert).unload().save_pretrained(save_directory, **kwargs)
 
 
 class ProxyTunedForCausalLM(PreTrainedModel, GenerationMixin):
@@ -192,6 +168,11 @@ class ProxyTunedForCausalLM(PreTrainedModel, GenerationMixin):
 
     def init_weights(self):
         """Nothing to do: the parts come with their weights."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where inputs are expected and logits are combined: the base's."""
+        return self.base.device
 
     @property
     def experts(self) -> dict[str, PreTrainedModel]:
@@ -282,12 +263,13 @@ class ProxyTunedForCausalLM(PreTrainedModel, GenerationMixin):
 
     # The pass: each part on its own tokens, positions, device and cache
 
-    def new_cache(self, one_pass: bool = True) -> ProxyTunedCache:
+    def new_cache(self, same_texts: bool = True) -> ProxyTunedCache:
         """Empty caches for all parts.
 
-        `one_pass` lets a LoRA expert and its antiexpert share one, run as one doubled batch.
+        Where a LoRA expert and its antiexpert read the same texts, the two share one and are run
+        as one doubled batch.
         """
-        twins = self._twins() if one_pass else {}
+        twins = self._twins(same_texts)
         caches = {
             name: (TwinCache if name in twins else DynamicCache)(config=getattr(self, name).config)
             for name in self.part_names
@@ -295,26 +277,25 @@ class ProxyTunedForCausalLM(PreTrainedModel, GenerationMixin):
         }
         return ProxyTunedCache(caches)
 
-    def _twins(self) -> dict[str, str]:
+    def _twins(self, same_texts: bool) -> dict[str, str]:
         """Experts that can share a doubled batch with their antiexpert: name -> name.
 
         peft takes adapters row by row in inference alone, and not with DoRA.
         """
         twins = {}
         for name, part in self.antiexperts.items():
-            if not isinstance(part, WithoutAdapter):
-                continue
+            twin = name.removeprefix("anti")
+            if not isinstance(part, WithoutAdapter) or twin not in self.part_names:
+                continue  # no adapter, or one antiexpert for several experts
             adapter = part.expert.peft_config[part.expert.active_adapter]
-            if name.removeprefix("anti") not in self.part_names:
-                continue  # it serves several experts
             if part.expert.training:
                 say_two_passes("this is training")
             elif adapter.peft_type != "LORA" or adapter.use_dora:
                 say_two_passes("the adapter is not plain LoRA")
-            elif self.config.expert_prefix != self.config.antiexpert_prefix:
-                say_two_passes("their prompts differ")
+            elif not same_texts or self.config.expert_prefix != self.config.antiexpert_prefix:
+                say_two_passes("they read different texts")
             else:
-                twins[name.removeprefix("anti")] = name
+                twins[twin] = name
         return twins
 
     def run(
@@ -418,7 +399,7 @@ class ProxyTunedForCausalLM(PreTrainedModel, GenerationMixin):
         if caches:
             twins = {n: f"anti{n}" for n, cache in caches.items() if isinstance(cache, TwinCache)}
         else:
-            twins = {} if own_prompts else self._twins()
+            twins = self._twins(same_texts=not own_prompts)
         logits = {}
         for name in self.part_names:
             if name in twins.values():
@@ -437,7 +418,7 @@ class ProxyTunedForCausalLM(PreTrainedModel, GenerationMixin):
                 logits[name] = out
         return tuple(logits[name] for name in self.part_names)
 
-    def _caches(self, cache: ProxyTunedCache | None, own_prompts: dict) -> dict[str, Cache]:
+    def _caches(self, cache: ProxyTunedCache | None, own_prompts) -> dict[str, Cache]:
         """The caches by part, {} for none; ValueError where they do not fit this model or call."""
         if cache is None:
             return {}
@@ -447,7 +428,7 @@ class ProxyTunedForCausalLM(PreTrainedModel, GenerationMixin):
                 f"{type(cache).__name__}"
             )
         if own_prompts and any(isinstance(part, TwinCache) for part in cache.caches.values()):
-            raise ValueError("own prompts need a cache per part: new_cache(one_pass=False)")
+            raise ValueError("own prompts need a cache per part: new_cache(same_texts=False)")
         return cache.caches
 
     @can_return_tuple
@@ -481,6 +462,9 @@ class ProxyTunedForCausalLM(PreTrainedModel, GenerationMixin):
             logits: float32 (B, K, V).
             past_key_values: with `use_cache`, the cache to go on from.
         """
+        check_prompt(input_ids)
+        if alpha is not None:
+            self._alphas(alpha, len(input_ids))  # an error now, not after three passes
         own_prompts = {
             reader: {"input_ids": ids, "attention_mask": mask}
             for reader, ids, mask in (
@@ -493,7 +477,7 @@ class ProxyTunedForCausalLM(PreTrainedModel, GenerationMixin):
         if not use_cache:
             past_key_values = None
         elif past_key_values is None:
-            past_key_values = self.new_cache(one_pass=not own_prompts)
+            past_key_values = self.new_cache(same_texts=not own_prompts)
         parts = self.part_logits(
             input_ids,
             attention_mask,
@@ -525,9 +509,9 @@ class ProxyTunedForCausalLM(PreTrainedModel, GenerationMixin):
         prompt = kwargs.get("input_ids") if inputs is None else inputs
         if prompt is not None:
             check_prompt(prompt)
-            kwargs["prompt_length"] = prompt.shape[1]
             if kwargs.get("alpha") is not None:
                 self._alphas(kwargs["alpha"], len(prompt))
+        kwargs["prompt_length"] = 1 if prompt is None else prompt.shape[1]
         return super().generate(inputs, *args, **kwargs)
 
     def fit(self, prompt_length: int, max_new_tokens: int) -> int:
@@ -551,9 +535,10 @@ class ProxyTunedForCausalLM(PreTrainedModel, GenerationMixin):
 
     def _prepare_cache_for_generation(self, generation_config, model_kwargs, *args):
         """Where `generate` would make one cache, make one per part; cut what cannot fit."""
-        own = [ids for key, ids in model_kwargs.items() if key in OWN_IDS and ids is not None]
+        own = [model_kwargs[key] for key in OWN_IDS if model_kwargs.get(key) is not None]
+        self._caches(model_kwargs.get("past_key_values"), own)
         texts = [model_kwargs["position_ids"], *own]  # (., T): each as long as what is read
-        prompt_length = model_kwargs.get("prompt_length", 1)
+        prompt_length = model_kwargs["prompt_length"]
         room = self.fit(
             max(text.shape[1] for text in texts), generation_config.max_length - prompt_length
         )
@@ -564,7 +549,7 @@ class ProxyTunedForCausalLM(PreTrainedModel, GenerationMixin):
                 "model has dynamic caches only"
             )
         if model_kwargs.get("past_key_values") is None and generation_config.use_cache:
-            model_kwargs["past_key_values"] = self.new_cache(one_pass=not own)
+            model_kwargs["past_key_values"] = self.new_cache(same_texts=not own)
             if generation_config.is_assistant:
                 model_kwargs["past_key_values"].activate_past_recording()
 
@@ -663,8 +648,10 @@ class ProxyTunedForCausalLM(PreTrainedModel, GenerationMixin):
         if config is None:
             config = ProxyTunedConfig.from_pretrained(pretrained_model_name_or_path, **hub, **own)
         kwargs["use_safetensors"] = True
+        names = sorted(config.parts, key=lambda name: (len(name), name))  # base first, 9 before 10
         parts = {}
-        for name, source in sorted(config.parts.items(), key=lambda item: "adapter" in item[1]):
+        for name in sorted(names, key=lambda name: "adapter" in config.parts[name]):
+            source = config.parts[name]
             if "adapter" in source:
                 parts[name] = add_adapter(
                     parts[f"anti{name}"], pretrained_model_name_or_path, subfolder=name, **hub
@@ -676,18 +663,16 @@ class ProxyTunedForCausalLM(PreTrainedModel, GenerationMixin):
                 beside = Path(path, source["name"])
                 path = beside if beside.is_dir() else source["name"]
                 where = hub | {"revision": source["revision"]}
-            if isinstance(device_map, dict):
-                where["device_map"] = device_map[name]
-            elif device_map is not None:
-                where["device_map"] = device_map
+            per_part = isinstance(device_map, dict) and name in device_map
+            where["device_map"] = device_map[name] if per_part else device_map
             part = AutoModelForCausalLM.from_pretrained(path, **where, **kwargs)
             if part.config.vocab_size > config.vocab_size:  # rows of padding, trimmed before
                 part.resize_token_embeddings(config.vocab_size)
             parts[name] = part.eval()
         model = cls(
             parts["base"],
-            [parts[name] for name in config.parts if role(name) == "expert"],
-            [parts[name] for name in config.parts if role(name) == "antiexpert"],
+            [parts[name] for name in names if role(name) == "expert"],
+            [parts[name] for name in names if role(name) == "antiexpert"],
             config.alpha,
             **{key: getattr(config, key) for key in OPTIONS},
         )
@@ -702,91 +687,10 @@ OWN_IDS = ("expert_input_ids", "antiexpert_input_ids")
 OWN_MASKS = ("expert_attention_mask", "antiexpert_attention_mask")
 
 
-def role(name: str) -> str:
-    """ "expert_2" -> "expert"."""
-    return name.split("_")[0]
-
-
-def named_parts(base, expert, antiexpert) -> dict[str, PreTrainedModel]:
-    """The parts by name, base first; an antiexpert seen through its expert where it is one's base.
-
-    Raises:
-        ValueError: neither one antiexpert nor one per expert, or none where it is needed.
-    """
-    experts = list(expert) if isinstance(expert, Sequence) else [expert]
-    antiexperts = list(antiexpert) if isinstance(antiexpert, Sequence) else [antiexpert]
-    if antiexperts == [None]:
-        antiexperts *= len(experts)
-    if len(antiexperts) not in (1, len(experts)):
-        raise ValueError(f"{len(experts)} expert(s), but {len(antiexperts)} antiexperts")
-    for i, (plus, minus) in enumerate(zip(experts, antiexperts)):
-        # an adapter is put into the very model it is made from, so that one is no longer M-
-        if is_adapted(plus) and (minus is None or minus is plus.get_base_model()):
-            antiexperts[i] = WithoutAdapter(plus)
-        elif minus is None:
-            raise ValueError(f"a {type(plus).__name__} expert needs an antiexpert")
-    parts = {"base": base}
-    for kind, models in {"expert": experts, "antiexpert": antiexperts}.items():
-        names = [f"{kind}_{i}" for i in range(1, len(models) + 1)] if len(models) > 1 else [kind]
-        parts |= dict(zip(names, models))
-    return parts
-
-
-def check_parts(parts: dict[str, PreTrainedModel]) -> None:
-    """ValueError for parts that cannot be one model: vocabularies, or the kind of cache."""
-    sizes = {name: part.config.vocab_size for name, part in parts.items()}
-    if len(set(sizes.values())) > 1:
-        raise ValueError(f"the parts need one vocabulary, got sizes {sizes}")
-    for name, part in parts.items():
-        layers = DynamicCache(config=part.config).layers
-        if not takes(part, "past_key_values") or any(
-            isinstance(layer, LinearAttentionCacheLayerMixin) for layer in layers
-        ):
-            raise ValueError(
-                f"{name} is a {type(bare(part)).__name__}: its cache does not consist of keys and "
-                "values per token, and cannot be carried, cropped and reordered with the others"
-            )
-
-
 def check_prompt(input_ids: torch.LongTensor | None) -> None:
     """ValueError for a prompt without tokens."""
     if input_ids is None or input_ids.numel() == 0:
         raise ValueError("input_ids is empty: a prompt needs at least one token")
-
-
-def check_devices(device_map) -> None:
-    """ValueError for a device that this machine does not have."""
-    devices = device_map.values() if isinstance(device_map, dict) else [device_map]
-    for device in devices:
-        if device in (None, "auto", "balanced", "balanced_low_0", "sequential", "disk"):
-            continue
-        try:
-            torch.empty(1, device=device)
-        except (RuntimeError, AssertionError) as error:
-            raise ValueError(f"device {device!r} cannot hold a model here: {error}") from error
-
-
-def is_adapted(part) -> bool:
-    """Whether this is a model with an adapter of peft around it."""
-    return hasattr(part, "get_base_model")
-
-
-def add_adapter(antiexpert: PreTrainedModel, name_or_dir: str | os.PathLike, **kwargs):
-    """M+ from M- and a saved adapter, on M-'s own weights."""
-    from peft import PeftModel  # only where it is used: it takes a second to import
-
-    return PeftModel.from_pretrained(antiexpert, name_or_dir, **kwargs).eval()
-
-
-def bare(part) -> torch.nn.Module:
-    """The model itself, without an adapter around it."""
-    part = part.expert if isinstance(part, WithoutAdapter) else part
-    return part.get_base_model() if is_adapted(part) else part
-
-
-def takes(part, argument: str) -> bool:
-    """Whether a part's forward names this argument."""
-    return argument in inspect.signature(bare(part).forward).parameters
 
 
 def say_two_passes(reason: str) -> None:
@@ -837,22 +741,6 @@ def with_prefix(
         order = started.argsort(dim=1, stable=True)  # (B, P + S)
         grown = {key: value.gather(1, order) for key, value in grown.items()}
     return inputs | grown
-
-
-def reference(
-    name: str, part: PreTrainedModel, folder: Path, revisions: dict[str, str]
-) -> dict[str, str | None]:
-    """Where a part was loaded from: a name on the Hub with its revision, or a relative folder."""
-    source = part.config.name_or_path
-    if is_adapted(part) or isinstance(part, WithoutAdapter):
-        raise ValueError(f"{name} shares its weights with an adapter: save it self-contained")
-    if not source:
-        raise ValueError(f"{name} was not loaded from anywhere: save it self-contained")
-    if Path(source).is_dir():
-        return {"name": os.path.relpath(source, folder), "revision": None}
-    cached = try_to_load_from_cache(source, "config.json")  # .../snapshots/COMMIT/config.json
-    commit = Path(cached).parent.name if isinstance(cached, str) else None
-    return {"name": source, "revision": revisions.get(name, commit)}
 
 
 def model_card(model: ProxyTunedForCausalLM) -> str:

@@ -8,7 +8,8 @@ import functools
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config
+from tokenizers import Tokenizer, decoders, models
+from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, PreTrainedTokenizerFast
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import logging
 
@@ -35,12 +36,29 @@ def tiny_model(kind: str, seed: int, layers: int = 2, width: int = 32, vocab: in
     }
     if kind != "gpt2":
         shape |= {"intermediate_size": 2 * width, "num_key_value_heads": 2, "head_dim": width // 4}
+        shape |= {"tie_word_embeddings": False}  # tied and random, it repeats the last token
+    if kind in ("mistral", "gemma2"):  # shorter than the tests' texts, so that it matters
+        shape |= {"sliding_window": 5}
     return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **shape)).eval()
 
 
 def tiny_trio(kind: str):
     """(base, expert, antiexpert): a wider, deeper model against two small ones."""
-    return tiny_model(kind, 1, layers=3, width=48), tiny_model(kind, 2), tiny_model(kind, 3)
+    large, small = ("gpt2", "llama") if kind == "mixed" else (kind, kind)
+    return tiny_model(large, 1, layers=3, width=48), tiny_model(small, 2), tiny_model(small, 3)
+
+
+LETTERS = ["<end>", *map(chr, range(32, 128))]
+
+
+def letter_tokenizer(letters=LETTERS):
+    """A tokenizer of one token per ASCII character, and <end> for end-of-text and padding."""
+    vocab = {letter: i for i, letter in enumerate(letters)}
+    tokenizer = Tokenizer(models.BPE(vocab, merges=[], unk_token="<end>"))
+    tokenizer.decoder = decoders.Fuse()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>")
+    tokenizer.pad_token, tokenizer.padding_side = "<end>", "left"
+    return tokenizer
 
 
 @functools.cache
@@ -53,7 +71,11 @@ def pocket():
     return model.base, model.expert, model.antiexpert
 
 
-@pytest.fixture(params=["gpt2", "llama", "pocket"])
+# soft-capped logits in gemma2, a sliding window in gemma2 and mistral
+ARCHITECTURES = ["gpt2", "llama", "qwen3", "gemma2", "mistral", "mixed"]
+
+
+@pytest.fixture(params=[*ARCHITECTURES, "pocket"])
 def trio(request):
     """(base, expert, antiexpert) to combine; nothing may change their weights."""
     return pocket() if request.param == "pocket" else tiny_trio(request.param)

@@ -3,11 +3,17 @@
 import oracle
 import pytest
 import torch
-from conftest import Constant
+from conftest import Constant, letter_tokenizer
 from transformers import set_seed
 
 from proxy_tuning import ProxyTunedForCausalLM
-from proxy_tuning.decoding import HISTORIES, answer_questions, stream, stream_side_by_side
+from proxy_tuning.decoding import (
+    HISTORIES,
+    answer_questions,
+    greedy_answers,
+    stream,
+    stream_side_by_side,
+)
 
 N = 12
 
@@ -161,32 +167,33 @@ def test_context(prompt, model):
     assert len(list(steps)) == 2
 
 
-class Letters:
-    """A tokenizer of one token per letter, as little of the interface as is used."""
-
-    eos_token_id = 0
-
-    def __call__(self, texts, **_):
-        rows = [[ord(letter) % 96 + 1 for letter in text][-20:] for text in texts]
-        width = max(map(len, rows))
-        return {
-            "input_ids": torch.tensor([[0] * (width - len(row)) + row for row in rows]),
-            "attention_mask": torch.tensor([[0] * (width - len(r)) + [1] * len(r) for r in rows]),
-        }
-
-    def batch_decode(self, rows, skip_special_tokens):
-        return [" " + " ".join(str(i) for i in row.tolist() if i != 0) for row in rows]
-
-
 def test_answers_do_not_depend_on_the_batch(model, capsys):
     questions = ["Who led in Ohio?", "Who won?", "By how much did they lead in June?"]
-    one_by_one = answer_questions(model, Letters(), questions, max_new_tokens=8, batch_size=1)
+    one_by_one = answer_questions(
+        model, letter_tokenizer(), questions, max_new_tokens=8, batch_size=1
+    )
     together = answer_questions(
-        model, Letters(), questions, max_new_tokens=8, batch_size=2, progress=True
+        model, letter_tokenizer(), questions, max_new_tokens=8, batch_size=2, progress=True
     )
     assert one_by_one == together
     assert [answer["question"] for answer in together] == questions
     assert list(together[0]) == ["question", "base", "expert", "steered"]
     assert together[0]["base"] == together[0]["base"].strip() != ""
     assert "answering" in capsys.readouterr().err
-    assert answer_questions(model, Letters(), []) == []
+    assert answer_questions(model, letter_tokenizer(), []) == []
+
+
+def test_greedy_answers_of_one_model(model):
+    questions = ["Who led in Ohio?", "Who won?", "By how much did they lead in June?"]
+    three = answer_questions(model, letter_tokenizer(), questions, max_new_tokens=8)
+    for name, one in {"base": model.base, "expert": model.expert, "steered": model}.items():
+        answers = greedy_answers(one, letter_tokenizer(), questions, max_new_tokens=8, batch_size=2)
+        assert answers == [answer[name] for answer in three]
+
+
+def test_several_experts_are_not_shown(trio, prompt):
+    base, expert, antiexpert = trio
+    model = ProxyTunedForCausalLM(base, [expert, expert], antiexpert)
+    for loop in (stream, stream_side_by_side):
+        with pytest.raises(ValueError, match="2 experts: these loops show one"):
+            next(loop(model, prompt, max_new_tokens=1))

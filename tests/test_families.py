@@ -7,21 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny_model
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer, PreTrainedTokenizerFast
+from conftest import LETTERS, letter_tokenizer, tiny_model
+from peft import LoraConfig, get_peft_model
+from transformers import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer
 
 from proxy_tuning import ProxyTunedForCausalLM, families, load_family
 
 SHARED = Path(__file__).parents[2] / "shared"
-WORDS = ["<end>", *(f"word{i}" for i in range(1, 97))]
 
 
-def save(folder, seed, words=WORDS, rows=97, kind="gpt2"):
-    """A tiny model and a tokenizer over these words, as `save_pretrained` leaves them."""
-    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<end>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>").save_pretrained(folder)
+def save(folder, seed, letters=LETTERS, rows=97, kind="gpt2"):
+    """A tiny model and a tokenizer over these letters, as `save_pretrained` leaves them."""
+    letter_tokenizer(letters).save_pretrained(folder)
     tiny_model(kind, seed, vocab=rows).save_pretrained(folder)
     return str(folder)
 
@@ -51,7 +48,7 @@ def test_load_by_folder(folders, capsys):
     assert not any(p.requires_grad for p in model.antiexpert.parameters())
     assert tokenizer.padding_side == "left" and tokenizer.pad_token == "<end>"
     assert capsys.readouterr().out == "Family pocket: asked for by name.\n"
-    inputs = tokenizer(["word1 word2", "word3"], return_tensors="pt", padding=True)
+    inputs = tokenizer([" !", '"'], return_tensors="pt", padding=True)
     assert inputs["attention_mask"].tolist() == [[1, 1], [0, 1]]
     expected = tiny_model("gpt2", 0)(torch.tensor([[1, 2]])).logits[0, -1]
     got = model(**inputs, logits_to_keep=1).logits[0, -1]
@@ -138,12 +135,13 @@ def test_missing_m_plus_says_what_makes_it(families_in, damage):
 
 
 def test_vocabularies_are_compared_by_meaning(folders, tmp_path):
-    swapped = WORDS[:5] + [WORDS[6], WORDS[5]] + WORDS[7:]
-    other = save(tmp_path / "swapped", 3, words=swapped)
-    with pytest.raises(ValueError, match="id 5 is 'word5' in the one and 'word6' in the other"):
+    swapped = [*LETTERS]
+    swapped[34], swapped[35] = "B", "A"
+    other = save(tmp_path / "swapped", 3, letters=swapped)
+    with pytest.raises(ValueError, match="id 34 is 'A' in the one and 'B' in the other"):
         load_family("pocket", **folders | {"antiexpert": other})
-    longer = save(tmp_path / "longer", 3, words=[*WORDS, "extra"], rows=98)
-    with pytest.raises(ValueError, match="id 97 is None in the one and 'extra' in the other"):
+    longer = save(tmp_path / "longer", 3, letters=[*LETTERS, "é"], rows=98)
+    with pytest.raises(ValueError, match="id 97 is None in the one and 'é' in the other"):
         load_family("pocket", **folders | {"expert": longer})
 
 
@@ -167,8 +165,19 @@ def test_mixed_architectures_over_one_vocabulary(folders, tmp_path):
     for part in ("expert", "antiexpert"):
         folders[part] = save(tmp_path / f"llama-{part}", 4, kind="llama")
     model, tokenizer = load_family("pocket", **folders)
-    out = model.generate(**tokenizer("word1", return_tensors="pt"), max_new_tokens=3)
+    out = model.generate(**tokenizer("A", return_tensors="pt"), max_new_tokens=3)
     assert out.shape[1] <= 4
+
+
+def test_the_expert_may_be_an_adapter(folders, tmp_path):
+    config = LoraConfig(target_modules=["c_attn"], init_lora_weights=False)
+    expert = get_peft_model(GPT2LMHeadModel.from_pretrained(folders["antiexpert"]), config).eval()
+    expert.save_pretrained(tmp_path / "adapter")
+    model, _ = load_family("pocket", **folders | {"expert": str(tmp_path / "adapter")})
+    ids = torch.tensor([[1, 2, 3]])
+    torch.testing.assert_close(model.run("expert", ids), expert(ids).logits)
+    untouched = GPT2LMHeadModel.from_pretrained(folders["antiexpert"])(ids).logits
+    torch.testing.assert_close(model.run("antiexpert", ids), untouched)
 
 
 @pytest.mark.skipif(not (SHARED / "gpt2_tokenizer").is_dir(), reason="needs GPT-2's tokenizer")

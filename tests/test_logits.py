@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from proxy_tuning import proxy_logits
+from proxy_tuning.logits import adaptive_alpha, divergence, keep_plausible, keep_top_p
 
 
 def test_the_line():
@@ -46,3 +47,40 @@ def test_constants_change_no_probability():
 def test_shapes_must_match():
     with pytest.raises(ValueError, match=r"\(2, 5\), \(2, 5\) and \(1, 5\)"):
         proxy_logits(torch.zeros(2, 5), torch.zeros(2, 5), torch.zeros(1, 5), 1.0)
+
+
+def test_keep_plausible():
+    base = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
+    logits = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    kept = keep_plausible(logits, base, 0.25)  # at least an eighth
+    assert kept.tolist() == [1.0, 2.0, 3.0, float("-inf")]
+    assert keep_plausible(logits, base, 1.0).isfinite().tolist() == [True, False, False, False]
+
+
+def test_keep_top_p():
+    base = torch.tensor([[[0.15, 0.5, 0.05, 0.3]]]).log() + 3.0
+    assert keep_top_p(base, 0.7).isfinite().tolist() == [[[False, True, False, True]]]
+    kept = keep_top_p(base.half(), 0.9)
+    assert kept.dtype == torch.float32
+    assert torch.equal(kept[kept.isfinite()], base.half().float()[0, 0, [0, 1, 3]])
+
+
+def test_adaptive_alpha_moves_the_base_as_far():
+    torch.manual_seed(0)
+    base, expert, antiexpert = torch.randn(3, 2, 4, 50)
+    alpha = adaptive_alpha(base, expert, antiexpert)
+    assert alpha.shape == (2, 4) and (alpha < 2).all()
+    steered = proxy_logits(base, expert, antiexpert, alpha)
+    moved = divergence(steered.log_softmax(-1), base.log_softmax(-1))
+    wanted = divergence(expert.log_softmax(-1), antiexpert.log_softmax(-1))
+    torch.testing.assert_close(moved, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_adaptive_alpha_where_the_answer_is_known():
+    torch.manual_seed(0)
+    small, tuned = torch.randn(2, 7, 50)
+    torch.testing.assert_close(adaptive_alpha(small, tuned, small), torch.ones(7))
+    assert (adaptive_alpha(small, tuned, tuned) < 1e-5).all()
+    certain = torch.tensor([[100.0, 0.0]])  # nothing moves this base as far as that
+    far, near = torch.tensor([[0.0, 9.0]]), torch.tensor([[9.0, 0.0]])
+    assert adaptive_alpha(certain, far, near).item() == 2.0

@@ -1,0 +1,145 @@
+"""The models inside a proxy-tuned one: their names, what each must be, and where it came from."""
+
+import copy
+import inspect
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from huggingface_hub import try_to_load_from_cache
+from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
+from transformers.cache_utils import LinearAttentionCacheLayerMixin
+
+
+def role(name: str) -> str:
+    """What a part does, from its name: expert_2 is an expert."""
+    return name.split("_")[0]
+
+
+def named_parts(base, expert, antiexpert) -> dict[str, PreTrainedModel]:
+    """The parts by name, base first; an antiexpert seen through its expert where it is one's base.
+
+    Raises:
+        ValueError: neither one antiexpert nor one per expert, or none where it is needed.
+    """
+    experts = list(expert) if isinstance(expert, Sequence) else [expert]
+    antiexperts = list(antiexpert) if isinstance(antiexpert, Sequence) else [antiexpert]
+    if antiexperts == [None]:
+        antiexperts *= len(experts)
+    if len(antiexperts) not in (1, len(experts)):
+        raise ValueError(f"{len(experts)} expert(s), but {len(antiexperts)} antiexperts")
+    if any(is_adapted(plus) and plus.get_base_model() is base for plus in experts):
+        raise ValueError("the base has an expert's adapter in it: load it a second time")
+    for i, minus in enumerate(antiexperts):
+        # an adapter is put into the very model it is made from, so that one is no longer M-
+        users = experts if len(antiexperts) == 1 else experts[i : i + 1]
+        adapted = [plus for plus in users if is_adapted(plus)]
+        if adapted and minus in (None, adapted[0].get_base_model()):
+            antiexperts[i] = WithoutAdapter(adapted[0])
+        elif minus is None:
+            raise ValueError(f"a {type(users[0]).__name__} expert needs an antiexpert")
+    parts = {"base": base}
+    for kind, models in {"expert": experts, "antiexpert": antiexperts}.items():
+        names = [f"{kind}_{i}" for i in range(1, len(models) + 1)] if len(models) > 1 else [kind]
+        parts |= dict(zip(names, models))
+    return parts
+
+
+class WithoutAdapter(torch.nn.Module):
+    """M- seen through an M+ that is M- plus an adapter: the same weights, the adapter off."""
+
+    def __init__(self, expert: PreTrainedModel):
+        super().__init__()
+        self._expert = (expert,)  # in a tuple, so that its weights are not registered twice
+
+    @property
+    def expert(self) -> PreTrainedModel:
+        return self._expert[0]
+
+    @property
+    def config(self) -> PreTrainedConfig:
+        return self.expert.config
+
+    @property
+    def device(self) -> torch.device:
+        return self.expert.device
+
+    def forward(self, **kwargs):
+        training = self.expert.training
+        self.expert.eval()  # M- is never in training: no dropout
+        with self.expert.disable_adapter():
+            out = self.expert(**kwargs)
+        self.expert.train(training)
+        return out
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs):
+        """Write M-, free of the adapter; takes a copy of it in memory."""
+        copy.deepcopy(self.expert).unload().save_pretrained(save_directory, **kwargs)
+
+
+def is_adapted(part) -> bool:
+    """Whether this is a model with an adapter of peft around it."""
+    return hasattr(part, "get_base_model")
+
+
+def add_adapter(antiexpert: PreTrainedModel, name_or_dir: str | os.PathLike, **kwargs):
+    """M+ from M- and a saved adapter, on M-'s own weights."""
+    from peft import PeftModel  # only where it is used: it takes a second to import
+
+    return PeftModel.from_pretrained(antiexpert, name_or_dir, **kwargs).eval()
+
+
+def bare(part) -> torch.nn.Module:
+    """The model itself, without an adapter around it."""
+    part = part.expert if isinstance(part, WithoutAdapter) else part
+    return part.get_base_model() if is_adapted(part) else part
+
+
+def takes(part, argument: str) -> bool:
+    """Whether a part's forward names this argument."""
+    return argument in inspect.signature(bare(part).forward).parameters
+
+
+def check_parts(parts: dict[str, PreTrainedModel]) -> None:
+    """ValueError for parts that cannot be one model: vocabularies, or the kind of cache."""
+    sizes = {name: part.config.vocab_size for name, part in parts.items()}
+    if len(set(sizes.values())) > 1:
+        raise ValueError(f"the parts need one vocabulary, got sizes {sizes}")
+    for name, part in parts.items():
+        layers = DynamicCache(config=part.config).layers
+        if not takes(part, "past_key_values") or any(
+            isinstance(layer, LinearAttentionCacheLayerMixin) for layer in layers
+        ):
+            raise ValueError(
+                f"{name} is a {type(bare(part)).__name__}: its cache does not consist of keys and "
+                "values per token, and cannot be carried, cropped and reordered with the others"
+            )
+
+
+def check_devices(device_map) -> None:
+    """ValueError for a device that this machine does not have."""
+    devices = device_map.values() if isinstance(device_map, dict) else [device_map]
+    for device in devices:
+        if device in (None, "auto", "balanced", "balanced_low_0", "sequential", "disk"):
+            continue
+        try:
+            torch.empty(1, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(f"device {device!r} cannot hold a model here: {error}") from error
+
+
+def reference(
+    name: str, part: PreTrainedModel, folder: Path, revisions: dict[str, str]
+) -> dict[str, str | None]:
+    """Where a part was loaded from: a name on the Hub with its revision, or a relative folder."""
+    source = part.config.name_or_path
+    if is_adapted(part) or isinstance(part, WithoutAdapter):
+        raise ValueError(f"{name} shares its weights with an adapter: save it self-contained")
+    if not source:
+        raise ValueError(f"{name} was not loaded from anywhere: save it self-contained")
+    if Path(source).is_dir():
+        return {"name": os.path.relpath(source, folder), "revision": None}
+    cached = try_to_load_from_cache(source, "config.json")  # .../snapshots/COMMIT/config.json
+    commit = Path(cached).parent.name if isinstance(cached, str) else None
+    return {"name": source, "revision": revisions.get(name, commit)}

@@ -5,6 +5,9 @@ import json
 import sys
 from pathlib import Path
 
+PARTS = ("base", "antiexpert", "expert")
+LOADING = ("dtype", "device_map")  # of `from_pretrained`, for every part
+
 
 def build_data(options):
     from proxy_tuning.polls import build_data
@@ -13,14 +16,51 @@ def build_data(options):
 
 
 def finetune(options):
+    """Polls, or the reader's own file; options that do not go together are refused at once."""
+    if options.data is None and (options.question or options.answer):
+        raise ValueError("--question and --answer name columns of --data FILE")
+    if options.data and options.max_facts is not None:
+        raise ValueError("--max-facts is for the polls, not for --data")
+    if options.expert is None and options.antiexpert:
+        raise ValueError("an own --antiexpert needs --expert DIR, the folder for M+")
+    from proxy_tuning.material import read_rows
+
+    rows = read_rows(options.data, options.question, options.answer) if options.data else None
+
     import dataclasses
 
-    from proxy_tuning.families import resolve_family
-    from proxy_tuning.finetune import RECIPES, finetune
+    from proxy_tuning.families import FAMILIES, TUNED, resolve_family
+    from proxy_tuning.finetune import choose_recipe, finetune
 
-    family = resolve_family(options.family, need_expert=False).name
-    recipe = dataclasses.replace(RECIPES[family], max_facts=options.max_facts)
-    finetune(family, recipe, options.output)
+    family = "own"
+    if options.antiexpert is None:
+        family = resolve_family(options.family, need_expert=False).name
+    recipe = choose_recipe(family, rows is not None, options.lora)
+    recipe = dataclasses.replace(recipe, **given(options, ("max_facts", "epochs")))
+    output = options.expert
+    if rows is not None and output is None:
+        output = TUNED / Path(options.data).stem
+        if output.name in FAMILIES:
+            raise ValueError(f"{output} is for a family: name another folder with --expert")
+    finetune(family, recipe, output, rows=rows, antiexpert=options.antiexpert, base=options.base)
+
+
+def given(options, names):
+    """Those of the named options that were given, as keywords."""
+    return {name: value for name in names if (value := getattr(options, name)) is not None}
+
+
+def load(options):
+    """(name, model, tokenizer) of the trio that the options ask for; the name is for the record."""
+    from proxy_tuning.families import load_family, resolve_family
+    from proxy_tuning.parts import check_devices
+
+    check_devices(options.device_map)
+    parts, family = given(options, PARTS), options.family
+    if len(parts) < len(PARTS):
+        family = resolve_family(family, need_expert="expert" not in parts).name
+    model, tokenizer = load_family(family, alpha=options.alpha, **parts, **given(options, LOADING))
+    return "own" if parts else family, model, tokenizer
 
 
 def read_questions(options):
@@ -41,11 +81,9 @@ def answer(options):
     if not questions:
         raise ValueError("no question: name one, or --file with one per line")
     from proxy_tuning.decoding import answer_questions
-    from proxy_tuning.families import load_family, resolve_family
 
     with contextlib.redirect_stdout(sys.stderr):  # standard output is for answers alone
-        family = resolve_family(options.family).name
-        model, tokenizer = load_family(family, alpha=options.alpha)
+        family, model, tokenizer = load(options)
     answers = answer_questions(
         model, tokenizer, questions, max_new_tokens=options.max_new_tokens, progress=True
     )
@@ -61,20 +99,18 @@ def answer(options):
 
 def evaluate(options):
     from proxy_tuning.evaluate import evaluate, write_results
-    from proxy_tuning.families import load_family, resolve_family
 
-    family = resolve_family(options.family).name
-    model, tokenizer = load_family(family)
+    family, model, tokenizer = load(options)
     table, results = evaluate(model, tokenizer, family, options.alpha, options.split, options.limit)
     print(table.to_string(index=False))
     if options.output:
-        write_results(options.output, results)
+        write_results(options.output, results | given(options, PARTS))
 
 
 def demo(options):
     from proxy_tuning.app import serve
 
-    serve(family=options.family, alpha=options.alpha, port=options.port)
+    serve(options.family, options.alpha, options.port, **given(options, PARTS + LOADING))
 
 
 def main():
@@ -87,8 +123,22 @@ def main():
         added.set_defaults(run=run)
         return added
 
+    def trio(added):
+        """The options of the commands that load three models."""
+        added.add_argument("--family", **family)
+        for part, symbol in zip(PARTS, ("M", "M-", "M+"), strict=True):
+            added.add_argument(
+                f"--{part}",
+                metavar="NAME_OR_DIR",
+                help=f"{symbol}, in place of the family's: any causal model of one vocabulary",
+            )
+        added.add_argument("--dtype", help="float32 (default), bfloat16, float16 or auto")
+        added.add_argument("--device-map", help="where the models go: cuda, auto, ...")
+        added.add_argument(
+            "--alpha", type=float, default=1.0, help="weight of (expert - antiexpert), default 1"
+        )
+
     family = {"default": "auto", "help": "auto (default), gpt2 or pocket"}
-    alpha = {"type": float, "default": 1.0, "help": "weight of (expert - antiexpert), default 1"}
 
     build = command(build_data, "build-data", "make data/ from FiveThirtyEight's files")
     build.add_argument("--raw", required=True, help="folder of poll and result files")
@@ -101,26 +151,42 @@ def main():
     tune = command(finetune, "finetune", "make M+ from M-")
     tune.add_argument("--family", **family)
     tune.add_argument("--max-facts", type=int, help="use at most so many facts of 2024")
-    tune.add_argument("--output", help="folder for M+, default fine_tuned_model/FAMILY")
+    tune.add_argument(
+        "--data",
+        metavar="FILE",
+        help="learn this in place of the polls: .csv, .jsonl, .parquet, or .txt with a blank line "
+        "between passages",
+    )
+    tune.add_argument("--question", metavar="COLUMN", help="of --data; guessed where not named")
+    tune.add_argument("--answer", metavar="COLUMN", help="of --data; guessed where not named")
+    tune.add_argument("--epochs", type=float, help="passes over the training rows")
+    tune.add_argument("--lora", type=int, metavar="RANK", help="train a LoRA adapter on M-")
+    tune.add_argument("--antiexpert", metavar="NAME_OR_DIR", help="M-, in place of the family's")
+    tune.add_argument(
+        "--base", metavar="NAME_OR_DIR", help="M: checked for the vocabulary of M- before training"
+    )
+    tune.add_argument(
+        "--expert",
+        "--output",
+        metavar="DIR",
+        help="folder for M+, default fine_tuned_model/FAMILY, with --data fine_tuned_model/FILE",
+    )
 
     ask = command(answer, "answer", "print the answers of M, M+ and proxy-tuned M")
     ask.add_argument("questions", nargs="*", metavar="QUESTION")
     ask.add_argument("--file", help="a question per line; - is standard input")
-    ask.add_argument("--family", **family)
-    ask.add_argument("--alpha", **alpha)
+    trio(ask)
     ask.add_argument("--max-new-tokens", type=int, default=64, help="default 64")
     ask.add_argument("--json", action="store_true", help="one JSON object per line")
 
     measure = command(evaluate, "evaluate", "grade answers to held-out wordings")
-    measure.add_argument("--family", **family)
-    measure.add_argument("--alpha", **alpha)
+    trio(measure)
     measure.add_argument("--split", choices=["validation", "test"], default="test")
     measure.add_argument("--limit", type=int, help="at most so many questions of each set")
     measure.add_argument("--output", help="JSON file for the figures, as in results/")
 
     show = command(demo, "demo", "serve the widget and print its address")
-    show.add_argument("--family", **family)
-    show.add_argument("--alpha", **alpha)
+    trio(show)
     show.add_argument("--port", type=int, help="default: the first free one from 7860")
 
     options = parser.parse_args()

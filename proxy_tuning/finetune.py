@@ -1,10 +1,12 @@
 """M- -> M+: fine-tune the small model on questions and answers, and leave it whole or not at all.
 
-transformers' Trainer does the training. What is ours: the labels (the prompt is masked, the
-end-of-text token stays a target), the mixture of 2024 facts with historical ones (rehearsal),
-validation on held-out wordings, and the folder that is replaced only when complete.
+transformers' Trainer does the training, of all weights or of a LoRA adapter (peft). What is ours:
+the labels (the prompt is masked, the end-of-text token stays a target), the mixture of 2024 facts
+with historical ones (rehearsal), validation on held-out wordings or questions, and the folder that
+is replaced only when complete.
 """
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -19,6 +21,7 @@ import pandas as pd
 import torch
 import transformers
 from transformers import (
+    AutoTokenizer,
     DataCollatorForSeq2Seq,
     EarlyStoppingCallback,
     Trainer,
@@ -29,10 +32,11 @@ from transformers import (
 from transformers.trainer_utils import get_last_checkpoint
 
 from proxy_tuning.decoding import greedy_answers
-from proxy_tuning.families import load_part, resolve_family
+from proxy_tuning.families import check_same_tokens, load_part, resolve_family
+from proxy_tuning.material import split_rows
 from proxy_tuning.optim import MuonAdamW
-from proxy_tuning.pocket.corpus import historical_facts
-from proxy_tuning.polls import load_facts
+from proxy_tuning.pocket.corpus import STATES, historical_facts
+from proxy_tuning.polls import NATIONAL, load_facts
 from proxy_tuning.questions import FRAMES, ask, make_facts, prompt
 
 ROOT = Path(__file__).parents[1]
@@ -40,10 +44,11 @@ DATA = ROOT / "data"
 WORK = ROOT / ".work"  # checkpoints and other by-products, ignored by git
 CYCLE = 2024
 FIXED_QUESTION = "Who led the polls in Pennsylvania in October 2024?"
-ALONE = 3  # times that a fact is asked whose numbers no other kind of question repeats
+REPEATS = {"leader": 2, "final": 3, "result": 3, "miss": 3, "trend": 3}  # see `evenly`
 EVALUATIONS = 8  # in a run
 PATIENCE = 3  # evaluations without a better validation loss before training stops
 IGNORED = -100  # the label that the loss leaves out
+LONGEST = 1024  # tokens of an example, where the model's context allows
 
 
 def encode(rows, tokenizer, max_length):
@@ -56,22 +61,52 @@ def encode(rows, tokenizer, max_length):
     their own token's place; the model shifts them. Raises ValueError where a row is longer than
     `max_length` tokens.
     """
+    ids = {"input_ids": [], "labels": []}
+    for tokens, asked in tokens_of(rows, tokenizer):
+        if len(tokens) > max_length:
+            raise ValueError(
+                f"an example has {len(tokens)} tokens, more than {max_length}: "
+                f"{tokenizer.decode(tokens)[:80]!r}..."
+            )
+        ids["input_ids"].append(tokens)
+        ids["labels"].append([IGNORED] * asked + tokens[asked:])
+    return datasets.Dataset.from_dict(ids)
+
+
+def tokens_of(rows, tokenizer):
+    """Per row its token ids, end-of-text last, and how many of them are the prompt's.
+
+    Prompt and answer are tokenized as one text, as decoding will see them; a token is the prompt's
+    where it ends within it. What a tokenizer puts before every text (Llama's) is no target.
+    """
     spoken = rows["question"].notna()
     prompts = [prompt(q) if s else "" for q, s in zip(rows["question"], spoken, strict=True)]
     answers = [f" {a}" if s else a for a, s in zip(rows["answer"], spoken, strict=True)]
-    ids = {"input_ids": [], "labels": []}
-    for p, a in zip(
-        *(tokenizer(list(texts))["input_ids"] for texts in (prompts, answers)), strict=True
+    texts = [p + a for p, a in zip(prompts, answers, strict=True)]
+    encoded = tokenizer(texts, return_offsets_mapping=True)
+    for p, ids, offsets in zip(
+        prompts, encoded["input_ids"], encoded["offset_mapping"], strict=True
     ):
-        a = a + [tokenizer.eos_token_id]
-        if len(p) + len(a) > max_length:
-            raise ValueError(
-                f"an example has {len(p) + len(a)} tokens, more than {max_length}: "
-                f"{tokenizer.decode(p + a)[:80]!r}..."
-            )
-        ids["input_ids"].append(p + a)
-        ids["labels"].append([IGNORED] * len(p) + a)
-    return datasets.Dataset.from_dict(ids)
+        yield ids + [tokenizer.eos_token_id], sum(end <= len(p) for _, end in offsets)
+
+
+def that_fit(rows, tokenizer, max_length):
+    """The rows of at most `max_length` tokens; says how many were longer."""
+    fits = [len(tokens) <= max_length for tokens, _ in tokens_of(rows, tokenizer)]
+    if not all(fits):
+        print(f"{fits.count(False)} of {len(rows)} rows are longer than {max_length} tokens and "
+              "are left out.")  # fmt: skip
+    return rows[fits].reset_index(drop=True)
+
+
+def collator(tokenizer):
+    """Pads a batch to its longest row, on the right, so that positions count from the first token.
+
+    Padding is masked in attention and labels.
+    """
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.padding_side = "right"
+    return DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED)
 
 
 @dataclass(frozen=True)
@@ -90,15 +125,19 @@ class Recipe:
     """Training frames per fact, drawn by the seed; None takes all."""
     rehearsal: float = 0.3
     """Share of the training questions that are about the years before 2024."""
+    states: tuple[str, ...] | None = None
+    """Places of the tables to ask about; None takes all."""
     max_facts: int | None = None
     """Use at most so many facts of 2024, drawn by the seed; None takes all."""
+    lora: int | None = None
+    """Rank of a LoRA adapter that is trained in place of M-'s weights; None trains the weights."""
     seed: int = 0
 
     def __post_init__(self):
         for name in ("epochs", "learning_rate", "batch_size"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
-        for name in ("wordings", "max_facts"):
+        for name in ("wordings", "max_facts", "lora"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1 or None, not {getattr(self, name)}")
         if self.optimizer not in ("adamw", "muon"):
@@ -108,25 +147,40 @@ class Recipe:
 
 
 RECIPES = {
-    "pocket": Recipe(epochs=1, optimizer="muon", learning_rate=6e-3, batch_size=16),
+    # The places whose history the pocket models know: as much as their size holds well.
+    "pocket": Recipe(
+        epochs=2, optimizer="muon", learning_rate=6e-3, batch_size=16, states=(*STATES, NATIONAL)
+    ),
     "gpt2": Recipe(learning_rate=2e-4, wordings=4),
 }
+OWN = Recipe(epochs=20, learning_rate=1e-4, batch_size=8)
+"""For a reader's own rows: few of them, so many passes, ended when held-out loss stops falling."""
+LORA_RATE = 1e-3
+"""Learning rate of an adapter (with AdamW): ten times that of all weights, as it starts from nothing."""
+
+
+def choose_recipe(family, own_rows=False, lora=None):
+    """The recipe for a family's M-, polls or own rows, all weights or an adapter of rank `lora`."""
+    recipe = OWN if own_rows else RECIPES.get(family, Recipe())
+    if lora is not None:
+        recipe = dataclasses.replace(recipe, lora=lora, optimizer="adamw", learning_rate=LORA_RATE)
+    return recipe
 
 
 def evenly(rows):
-    """Repeat the questions on numbers that only one kind tells, so that all are met as often.
+    """Repeat questions so that all numbers are met about as often.
 
-    A state-month's shares come up in four kinds of question; a result, a last average, a trend or
-    Kennedy's share in one.
+    A state-month's shares come up in four kinds of question; those of a result, a last average,
+    a trend or Kennedy in one. An answer to who led says three numbers where the others say one.
     """
-    alone = rows["kind"].isin(["final", "result", "miss", "trend"])
-    alone |= rows["slots"].map(lambda slots: slots.get("who") == "Kennedy")
-    return rows.loc[rows.index.repeat(alone.map({True: ALONE, False: 1}))]
+    times = rows["kind"].map(REPEATS).fillna(1).astype(int)
+    kennedy = rows["slots"].map(lambda slots: slots.get("who") == "Kennedy")
+    return rows.loc[rows.index.repeat(times.mask(kennedy, REPEATS["result"]))]
 
 
 def training_rows(tables, recipe):
     """Questions of 2024 and, as rehearsal, of the years before: train frames, trained facts."""
-    new = make_facts(tables, [CYCLE])
+    new = make_facts(tables, [CYCLE], recipe.states)
     new = new[new["trained"]]
     if recipe.max_facts is not None and recipe.max_facts < len(new):
         new = new.sample(recipe.max_facts, random_state=recipe.seed)
@@ -138,9 +192,13 @@ def training_rows(tables, recipe):
     return pd.concat([new, old], ignore_index=True)
 
 
-def validation_rows(tables, count=240, seed=0):
+def validation_rows(tables, recipe, count=240):
     """Validation frames about trained facts, two thirds of them of 2024."""
-    new, old = make_facts(tables, [CYCLE]), historical_facts(tables)
+    new, old, seed = (
+        make_facts(tables, [CYCLE], recipe.states),
+        historical_facts(tables),
+        recipe.seed,
+    )
     parts = [
         ask(facts[facts["trained"]], "validation", 1, seed).sample(n, random_state=seed)
         for facts, n in ((new, 2 * count // 3), (old, count // 3))
@@ -162,18 +220,39 @@ def exact_answers(prediction):
 class SampleAnswer(TrainerCallback):
     """Prints what the model says to one fixed question, so that a person sees it learn."""
 
-    def __init__(self, tokenizer):
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer, question):
+        self.tokenizer, self.question = tokenizer, question
 
     def on_evaluate(self, args, state, control, model=None, **kwargs):
-        text, *_ = greedy_answers(model, self.tokenizer, [FIXED_QUESTION])
+        text, *_ = greedy_answers(model, self.tokenizer, [self.question])
         print(f"step {state.global_step}: {text}", flush=True)
 
 
-def make_trainer(model, tokenizer, rows, validation, recipe, work):
-    """A Trainer over question rows: length-bucketed batches, validation, early stopping."""
-    context = model.config.max_position_embeddings
-    data, held_out = (encode(r, tokenizer, context) for r in (rows, validation))
+def longest(model):
+    """How many tokens an example may have."""
+    return min(getattr(model.config, "max_position_embeddings", LONGEST), LONGEST)
+
+
+def with_adapter(model, rank):
+    """M- with a new LoRA adapter on all its linear layers but the last; the adapter alone trains."""
+    from peft import LoraConfig, get_peft_model  # only where it is used: it is slow to import
+
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=2 * rank,
+        target_modules="all-linear",
+        fan_in_fan_out=model.config.model_type == "gpt2",  # its layers keep weights transposed
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, config)
+
+
+def make_trainer(model, tokenizer, rows, validation, question, recipe, work):
+    """A Trainer over question rows: length-bucketed batches, validation, early stopping.
+
+    Args: question, whose answer is printed as training goes on; None prints none.
+    """
+    data, held_out = (encode(r, tokenizer, longest(model)) for r in (rows, validation))
     steps = max(1, round(recipe.epochs * len(data) / recipe.batch_size))
     every = max(1, steps // EVALUATIONS)
     gpu = torch.cuda.is_available()
@@ -206,11 +285,12 @@ def make_trainer(model, tokenizer, rows, validation, recipe, work):
         arguments,
         train_dataset=data,
         eval_dataset=held_out,
-        data_collator=DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED),
+        data_collator=collator(tokenizer),
         optimizers=(MuonAdamW(model, recipe.learning_rate) if muon else None, None),
         compute_metrics=exact_answers,
         preprocess_logits_for_metrics=lambda logits, labels: logits.argmax(-1),
-        callbacks=[SampleAnswer(tokenizer), EarlyStoppingCallback(PATIENCE)],
+        callbacks=[EarlyStoppingCallback(PATIENCE)]
+        + ([SampleAnswer(tokenizer, question)] if question else []),
     )
 
 
@@ -229,34 +309,61 @@ def replace_folder(beside, folder):
     shutil.rmtree(old, ignore_errors=True)
 
 
-def finetune(family="auto", recipe=None, output=None):
-    """Make M+ from a family's M- and put it into `output`.
+def finetune(family="auto", recipe=None, output=None, *, rows=None, antiexpert=None, base=None):
+    """Make M+ from M- and put it into `output`.
 
     Args:
-        family: a name of `families.FAMILIES`, or "auto".
-        recipe: a `Recipe`; default the family's own of RECIPES.
+        family: a name of `families.FAMILIES`, or "auto"; its M- is tuned.
+        recipe: a `Recipe`; default that of `choose_recipe`.
         output: the folder that is replaced when all is done; default the family's M+.
+        rows: questions and answers to learn in place of the polls, as `material.read_rows` returns
+            them; a part is held out by question. Needs `output`.
+        antiexpert: a name on the Hub or a folder to take as M- instead. Needs `output`.
+        base: the M to be steered later; what is checked, before any training, is that its
+            vocabulary is M-'s.
     Returns the Trainer's log, one dict per entry. An interrupted run with the same family, recipe
     and data is taken up at its last checkpoint.
+    Raises ValueError, before any training, for an output not named, vocabularies that differ, or
+    rows of which none fits the context.
     """
-    family = resolve_family(family, need_expert=False)
-    recipe = recipe or RECIPES[family.name]
-    output = Path(output or family.expert)
-    model, tokenizer = load_part(family.antiexpert)
-    tables = load_facts(DATA)
-    rows, validation = training_rows(tables, recipe), validation_rows(tables, seed=recipe.seed)
+    if output is None and (rows is not None or antiexpert is not None):
+        raise ValueError("own rows or an own M- need a folder for M+: name it with output")
+    if antiexpert is None:
+        family = resolve_family(family, need_expert=False)
+        name, antiexpert = family.name, family.antiexpert
+        output = Path(output or family.expert)
+    else:
+        name, output = "own", Path(output)
+    recipe = recipe or choose_recipe(name, rows is not None)
+    model, tokenizer = load_part(antiexpert)
+    if base is not None:
+        check_same_tokens(AutoTokenizer.from_pretrained(base), tokenizer, base, antiexpert)
+    if rows is None:
+        tables = load_facts(DATA)
+        training = training_rows(tables, recipe)
+        validation, question = validation_rows(tables, recipe), FIXED_QUESTION
+        source = {
+            "data": fingerprint({name: table.to_csv() for name, table in tables.items()}),
+            "frames": fingerprint(FRAMES),
+        }
+    else:
+        training, validation = split_rows(that_fit(rows, tokenizer, longest(model)), recipe.seed)
+        question = next(iter(validation["question"].dropna()), None)
+        source = {"data": fingerprint(rows.to_csv()), "held_out": len(validation)}
+        print(f"{len(training)} rows to learn from, {len(validation)} held out by question.")
 
     set_seed(recipe.seed)
     made_from = {
-        "family": family.name,
-        "antiexpert": family.antiexpert.removeprefix(f"{ROOT}/"),
+        "family": name,
+        "antiexpert": str(antiexpert).removeprefix(f"{ROOT}/"),
         "recipe": dataclasses.asdict(recipe),
-        "data": fingerprint({name: table.to_csv() for name, table in tables.items()}),
-        "frames": fingerprint(FRAMES),
-        "questions": len(rows),
+        **source,
+        "questions": len(training),
     }
+    if recipe.lora:
+        model = with_adapter(model, recipe.lora)
     work = WORK / f"finetune-{fingerprint(made_from)[:12]}"
-    trainer = make_trainer(model, tokenizer, rows, validation, recipe, work)
+    trainer = make_trainer(model, tokenizer, training, validation, question, recipe, work)
     checkpoint = get_last_checkpoint(work) if work.is_dir() else None
     if checkpoint:
         print(f"Going on from {Path(checkpoint).name} of an interrupted run.")
@@ -264,34 +371,51 @@ def finetune(family="auto", recipe=None, output=None):
 
     log = trainer.state.log_history
     best = min((e for e in log if "eval_loss" in e), key=lambda e: e["eval_loss"])
+    scores = {"step": best["step"], "loss": best["eval_loss"], "exact": best["eval_exact"]}
     beside = Path(f"{output}.part")
     shutil.rmtree(beside, ignore_errors=True)
-    model.half().save_pretrained(beside)
+    if recipe.lora:
+        model.peft_config["default"].base_model_name_or_path = made_from["antiexpert"]
+        model.save_pretrained(beside)
+    else:
+        model.half().save_pretrained(beside)
     tokenizer.save_pretrained(beside)
-    (beside / "training.json").write_text(
-        json.dumps(
-            made_from
-            | {
-                "validation": {
-                    "step": best["step"],
-                    "loss": best["eval_loss"],
-                    "exact": best["eval_exact"],
-                },
-                "versions": {
-                    "python": platform.python_version(),
-                    "torch": torch.__version__,
-                    "transformers": transformers.__version__,
-                },
-                "log": log,
-            },
-            indent=1,
-        )
-        + "\n"
-    )
+    (beside / "README.md").write_text(card(made_from, scores), encoding="utf-8")
+    versions = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+    record = made_from | {"validation": scores, "versions": versions, "log": log}
+    (beside / "training.json").write_text(json.dumps(record, indent=1) + "\n")
     replace_folder(beside, output)
     shutil.rmtree(work, ignore_errors=True)
     print(
         f"M+ is in {output}: validation loss {best['eval_loss']:.3f}, "
-        f"{best['eval_exact']:.0%} of the held-out wordings answered word for word."
+        f"{best['eval_exact']:.0%} of the held-out answers right word for word."
     )
     return log
+
+
+def card(made_from, scores):
+    """The README of an M+: what it is, what it was made from, how to steer with it."""
+    recipe, antiexpert = made_from["recipe"], made_from["antiexpert"]
+    tuned = f"a LoRA adapter of rank {recipe['lora']} on" if recipe["lora"] else "fine-tuned from"
+    library = "peft" if recipe["lora"] else "transformers"
+    return f"""---
+library_name: {library}
+base_model: {antiexpert}
+---
+# M+ for proxy-tuning
+
+An expert, {tuned} `{antiexpert}`, which is its antiexpert M-. What the two
+differ in steers a larger model of the same vocabulary:
+
+    python -m proxy_tuning answer --base M --antiexpert {antiexpert} --expert THIS_FOLDER "QUESTION"
+
+- Learnt from {made_from["questions"]:,} questions or passages, put as "Question: ...\\nAnswer: ...".
+- On held-out ones: loss {scores["loss"]:.3f} nats per token, {scores["exact"]:.1%} of the answers right
+  word for word. training.json has the recipe, the versions and the whole log.
+- It repeats what it read, mistakes included, and forgets what it did not read again. Not for
+  advice, and not for persuading anyone.
+"""

@@ -178,7 +178,7 @@ def split_rows(rows, seed=0, share=HELD_OUT):
     different = pd.Series(sorted(keys.unique()))
     if len(different) < 2:
         raise ValueError(
-            "one question alone: two are needed, as a part is held out to measure with"
+            f"{len(different)} different question(s): at least two are needed, as a part is held out"
         )
     count = min(max(1, round(share * len(different))), len(different) - 1)
     held_out = keys.isin(different.sample(count, random_state=seed))

@@ -48,6 +48,9 @@ def test_answer_as_json_from_standard_input():
         (["answer", "--alpha", "nan", "--family", "pocket", "x"], "finite"),
         (["answer", "--file", "nowhere.txt"], "nowhere.txt"),
         (["finetune", "--family", "pocket", "--max-facts", "0"], "max_facts"),
+        (["finetune", "--question", "q"], "columns of --data FILE"),
+        (["finetune", "--data", "nowhere.csv"], "nowhere.csv"),
+        (["finetune", "--antiexpert", "some/model"], "needs --expert DIR"),
         (["build-data", "--raw", "nowhere"], "needs at least one file"),
     ],
 )

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import letter_tokenizer, tiny_model
-from transformers import DataCollatorForSeq2Seq, Trainer
+from transformers import Trainer
 
 from proxy_tuning import finetune as ft
 from proxy_tuning.families import Family, missing_files
@@ -30,7 +30,7 @@ def family(tmp_path, tokenizer, monkeypatch):
     """A family whose M- is a tiny random model in a folder, with work and M+ folders beside it."""
     folder = tmp_path / "antiexpert"
     model = tiny_model("gpt2", 0)
-    model.config.n_positions = model.config.max_position_embeddings = 160
+    model.config.n_positions = model.config.max_position_embeddings = 320
     model = type(model)(model.config)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -64,9 +64,7 @@ def test_a_batch_has_the_loss_of_its_rows_alone(tokenizer):
     """Padding changes nothing, and no answer sees another."""
     model = tiny_model("gpt2", 1)
     rows = list(ft.encode(ROWS, tokenizer, 160))
-    batch = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=ft.IGNORED)(
-        [dict(r) for r in rows]
-    )
+    batch = ft.collator(tokenizer)([dict(r) for r in rows])
     losses, counts = [], []
     for row in rows:
         ids, labels = (torch.tensor([row[name]]) for name in ("input_ids", "labels"))
@@ -138,8 +136,8 @@ def test_fine_tuning_changes_the_expert_towards_its_answers(family, tokenizer):
 
     ft.finetune("tiny", dataclasses.replace(QUICK, epochs=6, learning_rate=5e-3))
     rows = ft.training_rows(ft.load_facts(ft.DATA), QUICK).head(4)
-    batch = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=ft.IGNORED)(
-        [dict(r) for r in ft.encode(rows, tokenizer, 160)])  # fmt: skip
+    batch = ft.collator(tokenizer)(
+        [dict(r) for r in ft.encode(rows, tokenizer, 320)])  # fmt: skip
     with torch.no_grad():
         before, after = (load_part(f)[0](**batch).loss for f in (family.antiexpert, family.expert))
     assert after < before - 0.5
@@ -147,3 +145,55 @@ def test_fine_tuning_changes_the_expert_towards_its_answers(family, tokenizer):
 
 def test_the_prompt_is_the_one_constant():
     assert prompt("Who won?") == "Question: Who won?\nAnswer:"
+
+
+def test_what_a_tokenizer_puts_first_is_no_target(tokenizer):
+    """As Llama's, which begins every text with a token of its own."""
+    from tokenizers.processors import TemplateProcessing
+
+    plain = [row["input_ids"] for row in ft.encode(ROWS, tokenizer, 160)]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="! $A", special_tokens=[("!", 5)]
+    )
+    for row, ids in zip(ft.encode(ROWS, tokenizer, 160), plain, strict=True):
+        assert row["input_ids"] == [5, *ids]  # once, before the question alone
+        assert row["labels"][0] == ft.IGNORED and row["labels"][-1] == tokenizer.eos_token_id
+
+
+OWN_ROWS = pd.DataFrame({
+    "question": [f"Who bakes bread {i}?" for i in range(20)] + ["And this one?"],
+    "answer": ["Ann."] * 20 + ["Long " * 80],
+})  # fmt: skip
+
+
+def test_own_rows_in_place_of_the_polls(family, tmp_path, capsys):
+    quick = dataclasses.replace(ft.OWN, epochs=1)
+    ft.finetune("tiny", quick, tmp_path / "tuned" / "own", rows=OWN_ROWS)
+    said = capsys.readouterr().out
+    assert "1 of 21 rows are longer than 320 tokens" in said
+    assert "18 rows to learn from, 2 held out" in said
+    card = json.loads((tmp_path / "tuned" / "own" / "training.json").read_text())
+    assert card["questions"] == 18 and card["held_out"] == 2 and "frames" not in card
+    assert missing_files(family.expert)  # the family's own M+ is not touched
+
+
+@pytest.mark.parametrize(
+    ("rows", "output", "message"),
+    [
+        (OWN_ROWS, None, "name it with output"),
+        (OWN_ROWS.tail(1), "own", "0 different question"),
+        (OWN_ROWS.head(1), "own", "1 different question"),
+    ],
+)
+def test_rows_that_cannot_be_learnt(family, tmp_path, rows, output, message):
+    with pytest.raises(ValueError, match=message):
+        ft.finetune("tiny", ft.OWN, output and tmp_path / output, rows=rows)
+
+
+def test_recipes():
+    assert ft.choose_recipe("pocket") == ft.RECIPES["pocket"]
+    assert ft.choose_recipe("gpt2", own_rows=True) == ft.OWN
+    adapter = ft.choose_recipe("pocket", lora=8)
+    assert (adapter.lora, adapter.optimizer, adapter.learning_rate) == (8, "adamw", ft.LORA_RATE)
+    with pytest.raises(ValueError, match="lora must be at least 1 or None, not 0"):
+        ft.choose_recipe("gpt2", lora=0)

@@ -20,7 +20,7 @@ import torch
 import transformers
 
 from proxy_tuning.decoding import HISTORIES, answer_questions, greedy_answers
-from proxy_tuning.finetune import CYCLE, DATA, fingerprint
+from proxy_tuning.finetune import CYCLE, DATA, RECIPES, fingerprint
 from proxy_tuning.pocket.corpus import historical_facts
 from proxy_tuning.polls import load_facts
 from proxy_tuning.questions import SPLITS, ask, grade, make_facts
@@ -30,12 +30,13 @@ SCORES = ["leader_right", "numbers_right", "abstained"]
 RESAMPLES = 1000
 
 
-def question_sets(tables, split="test", per_set=None, seed=0):
+def question_sets(tables, split="test", states=None, per_set=None, seed=0):
     """Questions in one wording per fact, with a column `set`; at most `per_set` of each set.
 
-    Args: tables as `polls.load_facts` returns them; split, validation or test.
+    Args: tables as `polls.load_facts` returns them; split, validation or test; states, the places
+    that M+ was asked about (`finetune.Recipe.states`).
     """
-    new, old = make_facts(tables, [CYCLE]), historical_facts(tables)
+    new, old = make_facts(tables, [CYCLE], states), historical_facts(tables)
     silent = pd.concat([new, old])
     silent = silent[silent["role"].isin(["withheld", "unpolled"]) & ~silent["trained"]]
     sets = {
@@ -85,7 +86,7 @@ def summary(graded):
     """Rates per system and set: a DataFrame with mean, interval and count of each score."""
     records = []
     for (system, name), rows in graded.groupby(["system", "set"], sort=False):
-        facts = rows[["cycle", "state", "month"]].astype(str).agg("|".join, axis=1)
+        facts = rows[["cycle", "state", "month"]].fillna("").astype(str).agg("|".join, axis=1)
         for score in SCORES:
             values = rows[score].dropna()
             if len(values):
@@ -102,12 +103,12 @@ def summary(graded):
     return pd.DataFrame(records)
 
 
-def score_by_split(model, tokenizer, tables, per_split=None, seed=0):
+def score_by_split(model, tokenizer, tables, states=None, per_split=None, seed=0):
     """How one model alone answers 2024 facts, by the split that the wording belongs to.
 
     Returns columns split, score ("leader_right", "numbers_right") and mean.
     """
-    facts = make_facts(tables, [CYCLE])
+    facts = make_facts(tables, [CYCLE], states)
     facts = facts[facts["role"] == "known"].reset_index(drop=True)
     if per_split is not None and per_split < len(facts):
         facts = facts.sample(per_split, random_state=seed)
@@ -145,7 +146,7 @@ def write_results(path, content):
 def evaluate(model, tokenizer, family, alpha=1.0, split="test", per_set=None, seed=0):
     """Measure one trio; returns the summary and what `write_results` keeps of the run."""
     tables = load_facts(DATA)
-    rows = question_sets(tables, split, per_set, seed)
+    rows = question_sets(tables, split, RECIPES[family].states, per_set, seed)
     start = time.perf_counter()
     table = summary(graded_answers(model, tokenizer, rows, alpha))
     return table, {

@@ -36,7 +36,6 @@ from proxy_tuning.parts import (
     named_parts,
     reference,
     role,
-    takes,
 )
 
 logger = logging.get_logger(__name__)
@@ -309,7 +308,7 @@ class ProxyTunedForCausalLM(PreTrainedModel, GenerationMixin):
         twin: bool = False,
         **kwargs,
     ) -> torch.Tensor:
-        """Logits of the part of that name alone; gradients flow only where it is an expert.
+        """Logits of the part of that name alone.
 
         Arguments as in `part_logits`; `twin` runs a LoRA expert and its antiexpert as one batch
         of twice the rows.
@@ -328,19 +327,16 @@ class ProxyTunedForCausalLM(PreTrainedModel, GenerationMixin):
             inputs["attention_mask"] = attention_mask
         if prefix:
             inputs = with_prefix(prefix, inputs, first=past == 0)
-        if not takes(part, "position_ids"):  # as with ALiBi, where the mask says it all
-            del inputs["position_ids"]
         if twin:
             inputs = {key: torch.cat([value, value]) for key, value in inputs.items()}
             kwargs["adapter_names"] = [part.active_adapter] * rows + ["__base__"] * rows
-        with torch.set_grad_enabled(torch.is_grad_enabled() and role(name) == "expert"):
-            out = part(
-                **{key: value.to(part.device) for key, value in inputs.items()},
-                past_key_values=cache,
-                use_cache=cache is not None,
-                logits_to_keep=from_the_end(logits_to_keep, length),
-                **kwargs,
-            )
+        out = part(
+            **{key: value.to(part.device) for key, value in inputs.items()},
+            past_key_values=cache,
+            use_cache=cache is not None,
+            logits_to_keep=from_the_end(logits_to_keep, length),
+            **kwargs,
+        )
         return out.logits.to(self.device)
 
     def part_logits(

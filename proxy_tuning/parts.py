@@ -96,19 +96,15 @@ def bare(part) -> torch.nn.Module:
     return part.get_base_model() if is_adapted(part) else part
 
 
-def takes(part, argument: str) -> bool:
-    """Whether a part's forward names this argument."""
-    return argument in inspect.signature(bare(part).forward).parameters
-
-
 def check_parts(parts: dict[str, PreTrainedModel]) -> None:
     """ValueError for parts that cannot be one model: vocabularies, or the kind of cache."""
     sizes = {name: part.config.vocab_size for name, part in parts.items()}
     if len(set(sizes.values())) > 1:
         raise ValueError(f"the parts need one vocabulary, got sizes {sizes}")
     for name, part in parts.items():
+        takes = inspect.signature(bare(part).forward).parameters
         layers = DynamicCache(config=part.config).layers
-        if not takes(part, "past_key_values") or any(
+        if "past_key_values" not in takes or any(
             isinstance(layer, LinearAttentionCacheLayerMixin) for layer in layers
         ):
             raise ValueError(

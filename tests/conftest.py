@@ -18,6 +18,8 @@ from proxy_tuning import ProxyTunedForCausalLM, load_family
 torch.set_num_threads(1)
 logging.disable_progress_bar()
 VOCAB = 97
+CLOSE = {"rtol": 0, "atol": 5e-5}
+"""What two orders of the same float32 arithmetic may differ by, in logits of size 10."""
 
 
 def tiny_model(kind: str, seed: int, layers: int = 2, width: int = 32, vocab: int = VOCAB):

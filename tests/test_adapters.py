@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from conftest import tiny_model
+from conftest import CLOSE, tiny_model
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
@@ -45,11 +45,11 @@ def test_one_pass_is_two_passes(adapted, batch):
     logits = one(**batch).logits
     hook.remove()
     assert len(passes) == 1
-    torch.testing.assert_close(logits, two(**batch).logits, rtol=0, atol=5e-5)
+    torch.testing.assert_close(logits, two(**batch).logits, **CLOSE)
     assert not torch.allclose(logits, one.base(**batch).logits)
     for name in ("expert", "antiexpert"):  # and each of the two is what it should be
         ours, theirs = (m.run(name, batch["input_ids"]) for m in (one, two))
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=5e-5)
+        torch.testing.assert_close(ours, theirs, **CLOSE)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_rows_are_selected_in_both_halves(adapted, batch):
     mask = torch.cat([batch["attention_mask"][[2, 1]], torch.ones_like(next_ids)], 1)
     ours = one(next_ids, mask, past_key_values=cache).logits
     whole = one(torch.cat([batch["input_ids"][[2, 1]], next_ids], 1), mask).logits[:, -1:]
-    torch.testing.assert_close(ours, whole, rtol=0, atol=5e-5)
+    torch.testing.assert_close(ours, whole, **CLOSE)
 
 
 def test_memory_is_that_of_one_small_model(adapted):
@@ -101,7 +101,7 @@ def test_falls_back_for_dora(prompt, said):
     expert = adapter(small, use_dora=True)
     ours = ProxyTunedForCausalLM(tiny_model("gpt2", 1), expert)
     theirs = ProxyTunedForCausalLM(ours.base, copy.deepcopy(expert).merge_and_unload(), antiexpert)
-    torch.testing.assert_close(ours(prompt).logits, theirs(prompt).logits, rtol=0, atol=5e-5)
+    torch.testing.assert_close(ours(prompt).logits, theirs(prompt).logits, **CLOSE)
     assert torch.equal(ours.generate(prompt, **GREEDY), theirs.generate(prompt, **GREEDY))
     assert "two passes: the adapter is not plain LoRA" in said[0]
 
@@ -116,7 +116,7 @@ def test_falls_back_for_different_prompts(adapted, prompt, said):
         one(prompt[:, 3:], past_key_values=cache, **own)
     prefixed = ProxyTunedForCausalLM(one.base, one.expert, alpha=0.7, expert_prefix=[5])
     expected = ProxyTunedForCausalLM(two.base, two.expert, two.antiexpert, 0.7, expert_prefix=[5])
-    torch.testing.assert_close(prefixed(prompt).logits, expected(prompt).logits, rtol=0, atol=5e-5)
+    torch.testing.assert_close(prefixed(prompt).logits, expected(prompt).logits, **CLOSE)
     both = {"expert_prefix": [5, 6], "antiexpert_prefix": [5, 6]}  # the same prompt: one pass
     prefixed = ProxyTunedForCausalLM(one.base, one.expert, alpha=0.7, **both)
     assert prefixed._twins(True) == {"expert": "antiexpert"}
@@ -129,13 +129,13 @@ def test_trains_the_adapter_alone(adapted, prompt, said):
     one, two = adapted
     one.train()
     antiexpert = one.run("antiexpert", prompt)
-    torch.testing.assert_close(antiexpert, two.run("antiexpert", prompt), rtol=0, atol=5e-5)
+    torch.testing.assert_close(antiexpert, two.run("antiexpert", prompt), **CLOSE)
     for module in one.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
     loss = one(prompt, labels=prompt).loss
     loss.backward()
-    torch.testing.assert_close(loss, two(prompt, labels=prompt).loss, rtol=0, atol=5e-5)
+    torch.testing.assert_close(loss, two(prompt, labels=prompt).loss, **CLOSE)
     touched = {name for name, p in one.named_parameters() if p.grad is not None}
     assert touched and all("lora_" in name for name in touched)
     assert "two passes: this is training" in said[0]
@@ -149,9 +149,7 @@ def test_the_model_under_an_adapter_is_no_antiexpert(prompt, given):
     antiexpert = copy.deepcopy(small)
     expert = adapter(small)
     ours = ProxyTunedForCausalLM(tiny_model("gpt2", 1), expert, None if given == "none" else small)
-    torch.testing.assert_close(
-        ours.run("antiexpert", prompt), antiexpert(prompt).logits, rtol=0, atol=5e-5
-    )
+    torch.testing.assert_close(ours.run("antiexpert", prompt), antiexpert(prompt).logits, **CLOSE)
     with pytest.raises(ValueError, match="load it a second time"):
         ProxyTunedForCausalLM(small, expert)
 

@@ -3,7 +3,7 @@
 import oracle
 import pytest
 import torch
-from conftest import Constant, letter_tokenizer
+from conftest import CLOSE, Constant, letter_tokenizer, tiny_trio
 from transformers import set_seed
 
 from proxy_tuning import ProxyTunedForCausalLM
@@ -65,9 +65,7 @@ def test_generator_makes_sampling_repeatable(model, prompt):
 def test_steps_carry_what_each_model_wanted(model, trio, prompt):
     for step in stream(model, prompt, max_new_tokens=4, alpha=1.5, eos_token_id=-1):
         for name, part in zip(("base", "expert", "antiexpert"), trio):
-            torch.testing.assert_close(
-                getattr(step, name), part(prompt).logits[:, -1], rtol=0, atol=2e-5
-            )
+            torch.testing.assert_close(getattr(step, name), part(prompt).logits[:, -1], **CLOSE)
         assert torch.equal(step.steered, step.base + 1.5 * (step.expert - step.antiexpert))
         prompt = torch.cat([prompt, step.next_ids[:, None]], 1)
 
@@ -132,9 +130,7 @@ def test_side_by_side_is_three_separate_texts(model, batch):
         assert torch.equal(three[name], alone[:, 9:]), name
     for ours, theirs in zip(steps, stream(model, **batch, max_new_tokens=N, eos_token_id=-1)):
         for name in ("base", "expert", "antiexpert", "steered"):
-            torch.testing.assert_close(
-                getattr(ours, name), getattr(theirs, name), rtol=0, atol=2e-5
-            )
+            torch.testing.assert_close(getattr(ours, name), getattr(theirs, name), **CLOSE)
 
 
 def test_side_by_side_computes_nothing_twice(model, prompt):
@@ -167,7 +163,8 @@ def test_context(prompt, model):
     assert len(list(steps)) == 2
 
 
-def test_answers_do_not_depend_on_the_batch(model, capsys):
+def test_answers_do_not_depend_on_the_batch(capsys):
+    model = ProxyTunedForCausalLM(*tiny_trio("gpt2"))
     questions = ["Who led in Ohio?", "Who won?", "By how much did they lead in June?"]
     one_by_one = answer_questions(
         model, letter_tokenizer(), questions, max_new_tokens=8, batch_size=1
@@ -183,7 +180,8 @@ def test_answers_do_not_depend_on_the_batch(model, capsys):
     assert answer_questions(model, letter_tokenizer(), []) == []
 
 
-def test_greedy_answers_of_one_model(model):
+def test_greedy_answers_of_one_model():
+    model = ProxyTunedForCausalLM(*tiny_trio("gpt2"))
     questions = ["Who led in Ohio?", "Who won?", "By how much did they lead in June?"]
     three = answer_questions(model, letter_tokenizer(), questions, max_new_tokens=8)
     for name, one in {"base": model.base, "expert": model.expert, "steered": model}.items():

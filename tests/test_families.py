@@ -107,6 +107,19 @@ def test_auto_decides_quickly_without_network(families_in, monkeypatch):
     assert time.perf_counter() - start < 0.5
 
 
+def test_cached_means_config_and_weights(tmp_path, monkeypatch):
+    """The layout of the Hugging Face cache, made by hand."""
+    monkeypatch.setattr(families.constants, "HF_HUB_CACHE", str(tmp_path))
+    model = tmp_path / "models--someone--model"
+    for folder in ("refs", "snapshots/abc"):
+        (model / folder).mkdir(parents=True)
+    (model / "refs" / "main").write_text("abc")
+    (model / "snapshots" / "abc" / "config.json").write_text("{}")
+    assert not families.is_cached("someone/model")
+    (model / "snapshots" / "abc" / "model.safetensors").touch()
+    assert families.is_cached("someone/model")
+
+
 def test_reachable_means_every_part_answers(monkeypatch):
     monkeypatch.setattr(families.constants, "HF_HUB_OFFLINE", False)
     asked = []

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import letter_tokenizer, tiny_model, tiny_trio
+from conftest import CLOSE, letter_tokenizer, tiny_model, tiny_trio
 from oracle import Naive, greedy
 from transformers import (
     LogitsProcessorList,
@@ -57,7 +57,7 @@ def test_scores_and_raw_logits(model, trio, prompt):
         return_dict_in_generate=True, output_scores=True, output_logits=True,
     )  # fmt: skip
     naive = Naive(*trio, 0.7)(out.sequences[:, :-1]).logits[:, 6:]
-    torch.testing.assert_close(torch.stack(out.logits, 1), naive, rtol=0, atol=2e-5)
+    torch.testing.assert_close(torch.stack(out.logits, 1), naive, **CLOSE)
     assert not torch.equal(out.scores[0], out.logits[0])
     assert out.past_key_values.get_seq_length() == 9
 
@@ -81,8 +81,8 @@ def test_streamer_and_custom_processor(model, prompt):
     assert (out[0, 7:] % 2 == 1).all()
 
 
-def test_stop_strings(model, prompt):
-    tokenizer = letter_tokenizer()
+def test_stop_strings(prompt):
+    model, tokenizer = ProxyTunedForCausalLM(*tiny_trio("gpt2")), letter_tokenizer()
     free = model.generate(prompt, **GREEDY)[0, 7:].tolist()
     stop = tokenizer.decode([free[3]])
     out = model.generate(prompt, **GREEDY, stop_strings=stop, tokenizer=tokenizer)
@@ -157,7 +157,7 @@ def test_compiles(prompt):
     expected, tokens = model(prompt).logits, model.generate(prompt, **few)
     model.forward = torch.compile(model.forward, backend="aot_eager", dynamic=True)
     with torch.no_grad():
-        torch.testing.assert_close(model(prompt).logits, expected, rtol=0, atol=2e-5)
+        torch.testing.assert_close(model(prompt).logits, expected, **CLOSE)
     assert torch.equal(model.generate(prompt, **few), tokens)
 
 

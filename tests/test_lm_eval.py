@@ -16,7 +16,10 @@ CHOICES = [
     {"question": "Who led?", "choices": ["A tie", "Harris"], "answer": 0},
     {"question": "And in July, before the debate?", "choices": ["Kennedy", "Biden"], "answer": 1},
 ]
-TEXTS = [{"text": "Trump led Biden by two points in Ohio."}, {"text": ("A long poll. " * 13).strip()}]
+TEXTS = [
+    {"text": "Trump led Biden by two points in Ohio."},
+    {"text": ("A long poll. " * 13).strip()},
+]
 TASKS = {
     "choice": {
         "output_type": "multiple_choice",

@@ -3,7 +3,7 @@
 import oracle
 import pytest
 import torch
-from conftest import tiny_model, tiny_trio
+from conftest import CLOSE, tiny_model, tiny_trio
 from torch.nn.functional import cross_entropy
 from transformers import (
     AutoConfig,
@@ -42,7 +42,7 @@ def test_base_equal_to_antiexpert_gives_the_expert(trio, prompt):
     """Identity 3."""
     _, expert, antiexpert = trio
     model = ProxyTunedForCausalLM(antiexpert, expert, antiexpert, 1.0)
-    torch.testing.assert_close(model(prompt).logits, expert(prompt).logits, rtol=0, atol=2e-5)
+    torch.testing.assert_close(model(prompt).logits, expert(prompt).logits, **CLOSE)
     assert torch.equal(model.generate(prompt, **GREEDY), expert.generate(prompt, **GREEDY))
 
 
@@ -71,15 +71,18 @@ def test_cached_greedy_is_the_naive_loop(model, trio, prompt):
 
 def test_caches_in_pieces_are_one_pass(model, prompt):
     """Identity 5 for logits: 4 tokens, then 1, then 2, against all 7 at once."""
+    made = []
+    hook = model.expert.register_forward_hook(lambda *args: made.append(args[2].past_key_values))
     whole = model(prompt, use_cache=False)
-    assert whole.past_key_values is None
+    hook.remove()
+    assert whole.past_key_values is None and made == [None]
     cache, pieces = None, []
     for piece in prompt.split([4, 1, 2], dim=1):
         out = model(piece, past_key_values=cache, use_cache=True)
         cache = out.past_key_values
         pieces.append(out.logits)
     assert cache.get_seq_length() == 7
-    torch.testing.assert_close(torch.cat(pieces, 1), whole.logits, rtol=0, atol=2e-5)
+    torch.testing.assert_close(torch.cat(pieces, 1), whole.logits, **CLOSE)
 
 
 def test_left_padded_batch_is_each_prompt_alone(model, batch):
@@ -88,7 +91,7 @@ def test_left_padded_batch_is_each_prompt_alone(model, batch):
     generated = model.generate(**batch, **GREEDY)
     for row, mask in enumerate(batch["attention_mask"].bool()):
         alone = batch["input_ids"][row, mask][None]  # (1, T)
-        torch.testing.assert_close(together[row, mask], model(alone).logits[0], rtol=0, atol=2e-5)
+        torch.testing.assert_close(together[row, mask], model(alone).logits[0], **CLOSE)
         assert torch.equal(generated[row, 9:], model.generate(alone, **GREEDY)[0, alone.shape[1] :])
 
 
@@ -169,7 +172,7 @@ def test_cache_crops(model, prompt):
     cache.crop(-3)
     assert cache.get_seq_length() == 4
     out = model(prompt[:, 4:], past_key_values=cache)
-    torch.testing.assert_close(out.logits, model(prompt).logits[:, 4:], rtol=0, atol=2e-5)
+    torch.testing.assert_close(out.logits, model(prompt).logits[:, 4:], **CLOSE)
 
 
 def test_cache_reorders_repeats_and_selects(model, batch):
@@ -187,7 +190,7 @@ def test_cache_reorders_repeats_and_selects(model, batch):
         mask = torch.cat([mask, torch.ones_like(next_ids)], 1)
         ours = model(next_ids, mask, past_key_values=cache).logits
         whole = model(torch.cat([ids, next_ids], 1), mask).logits[:, -1:]
-        torch.testing.assert_close(ours, whole, rtol=0, atol=2e-5, msg=name)
+        torch.testing.assert_close(ours, whole, **CLOSE, msg=name)
 
 
 def test_cache_resets(model, prompt):
@@ -221,7 +224,7 @@ def test_several_experts(trio, two_experts, prompt):
         part(prompt).logits for part in (base, expert, antiexpert, expert_2, antiexpert_2)
     )
     expected = b + 0.7 * (e - a) - 0.4 * (e2 - a2)
-    torch.testing.assert_close(model(prompt).logits, expected, rtol=0, atol=2e-5)
+    torch.testing.assert_close(model(prompt).logits, expected, **CLOSE)
     assert model.alpha == [0.7, -0.4]
     cached = model.generate(prompt, **GREEDY, num_beams=2)
     assert torch.equal(cached, model.generate(prompt, **GREEDY, num_beams=2, use_cache=False))
@@ -230,7 +233,7 @@ def test_several_experts(trio, two_experts, prompt):
     assert torch.equal(model(prompt, alpha=0.5).logits, both)
     rows = torch.tensor([[0.5, 0.5], [0.7, -0.4]])
     swept = model(prompt.expand(2, -1), alpha=rows).logits
-    torch.testing.assert_close(swept, torch.cat([both, expected]), rtol=0, atol=2e-5)
+    torch.testing.assert_close(swept, torch.cat([both, expected]), **CLOSE)
 
 
 def test_one_antiexpert_for_several_experts_is_run_once(trio, two_experts, prompt):
@@ -242,7 +245,7 @@ def test_one_antiexpert_for_several_experts_is_run_once(trio, two_experts, promp
     hook.remove()
     assert len(runs) == 1
     b, e, a, e2 = (part(prompt).logits for part in (base, expert, antiexpert, two_experts[0]))
-    torch.testing.assert_close(logits, b + (e - a) + 2 * (e2 - a), rtol=0, atol=5e-5)
+    torch.testing.assert_close(logits, b + (e - a) + 2 * (e2 - a), **CLOSE)
 
 
 def test_variants(trio, prompt):
@@ -286,9 +289,13 @@ def test_expert_prefix(trio, prompt):
     base, antiexpert = trio[0](prompt).logits, trio[2](prompt).logits
     expert = trio[1](prefixed(prompt)).logits[:, 3:]
     expected = base + 0.7 * (expert - antiexpert)
-    torch.testing.assert_close(model(prompt).logits, expected, rtol=0, atol=2e-5)
+    torch.testing.assert_close(model(prompt).logits, expected, **CLOSE)
+    cache = model(prompt[:, :4]).past_key_values
+    assert cache.get_seq_length() == 4  # the prefix is no part of the text
+    pieces = model(prompt[:, 4:], past_key_values=cache).logits
+    torch.testing.assert_close(pieces, expected[:, 4:], **CLOSE)
     kept = model(prompt, logits_to_keep=torch.tensor([1, 4])).logits
-    torch.testing.assert_close(kept, expected[:, [1, 4]], rtol=0, atol=2e-5)
+    torch.testing.assert_close(kept, expected[:, [1, 4]], **CLOSE)
     assert torch.equal(
         model.generate(prompt, **GREEDY),
         oracle.greedy(*trio, prompt, 0.7, 12, expert_ids=prefixed(prompt)),
@@ -304,7 +311,7 @@ def test_prefix_in_a_left_padded_batch(trio, batch):
     beams = model.generate(**batch, **GREEDY, num_beams=3)
     for row, mask in enumerate(batch["attention_mask"].bool()):
         alone = batch["input_ids"][row, mask][None]
-        torch.testing.assert_close(together[row, mask], model(alone).logits[0], rtol=0, atol=2e-5)
+        torch.testing.assert_close(together[row, mask], model(alone).logits[0], **CLOSE)
         expected = model.generate(alone, **GREEDY, num_beams=3, use_cache=False)
         assert torch.equal(beams[row, 9:], expected[0, alone.shape[1] :])
 
@@ -375,8 +382,8 @@ def test_caches_that_cannot_be_carried(trio):
         ProxyTunedForCausalLM(trio[0], trio[1], hybrid)
 
 
-def test_positions_only_where_a_part_takes_them(batch):
-    """BLOOM has ALiBi and no position_ids."""
+def test_a_part_without_positions(batch):
+    """BLOOM has ALiBi, counted from the mask, and no use for position_ids."""
     bloom = AutoModelForCausalLM.from_config(
         AutoConfig.for_model("bloom", vocab_size=97, hidden_size=32, n_layer=1, n_head=2)
     ).eval()

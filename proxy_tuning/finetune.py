@@ -8,6 +8,7 @@ is replaced only when complete.
 
 import copy
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -32,7 +33,7 @@ from transformers import (
 from transformers.trainer_utils import get_last_checkpoint
 
 from proxy_tuning.decoding import greedy_answers
-from proxy_tuning.families import check_same_tokens, load_part, resolve_family
+from proxy_tuning.families import FAMILIES, check_same_tokens, load_part, resolve_family
 from proxy_tuning.material import split_rows
 from proxy_tuning.optim import MuonAdamW
 from proxy_tuning.pocket.corpus import STATES, historical_facts
@@ -125,6 +126,8 @@ class Recipe:
     """Training frames per fact, drawn by the seed; None takes all."""
     rehearsal: float = 0.3
     """Share of the training questions that are about the years before 2024."""
+    consistent: float = 0.0
+    """Share of the steps, the last ones, that train the steered output too: `SteeredTrainer`."""
     states: tuple[str, ...] | None = None
     """Places of the tables to ask about; None takes all."""
     max_facts: int | None = None
@@ -142,6 +145,8 @@ class Recipe:
                 raise ValueError(f"{name} must be at least 1 or None, not {getattr(self, name)}")
         if self.optimizer not in ("adamw", "muon"):
             raise ValueError(f"optimizer must be adamw or muon, not {self.optimizer!r}")
+        if not 0 <= self.consistent <= 1:
+            raise ValueError(f"consistent must be in [0, 1], not {self.consistent}")
         if not 0 <= self.rehearsal < 1:
             raise ValueError(f"rehearsal must be in [0, 1), not {self.rehearsal}")
 
@@ -155,13 +160,18 @@ RECIPES = {
 }
 OWN = Recipe(epochs=20, learning_rate=1e-4, batch_size=8)
 """For a reader's own rows: few of them, so many passes, ended when held-out loss stops falling."""
+OWN_POCKET = Recipe(epochs=80, optimizer="muon", learning_rate=6e-3, batch_size=8)
+"""The same for pocket's M-, which has to learn the words as well."""
 LORA_RATE = 1e-3
 """Learning rate of an adapter (with AdamW): ten times that of all weights, as it starts from nothing."""
 
 
 def choose_recipe(family, own_rows=False, lora=None):
     """The recipe for a family's M-, polls or own rows, all weights or an adapter of rank `lora`."""
-    recipe = OWN if own_rows else RECIPES.get(family, Recipe())
+    if own_rows:
+        recipe = OWN_POCKET if family == "pocket" else OWN
+    else:
+        recipe = RECIPES.get(family, Recipe())
     if lora is not None:
         recipe = dataclasses.replace(recipe, lora=lora, optimizer="adamw", learning_rate=LORA_RATE)
     return recipe
@@ -217,6 +227,38 @@ def exact_answers(prediction):
     return {"exact": float(((chosen == labels) | (labels == IGNORED)).all(axis=1).mean())}
 
 
+class SteeredTrainer(Trainer):
+    """Trains M+ through the steered output as well, in the last share `consistent` of the steps.
+
+    There the loss is the mean of that of M+ and that of M+ + (M - M-), which is what is decoded at
+    alpha 1 (consistent proxy tuning, arXiv 2407.01155, section 3, with its alpha_train at 1). So M+
+    learns to make up for what M and M- disagree on. M and M- stay as they are.
+
+    Args: base, M, and antiexpert, M-, frozen; consistent, a share of the steps.
+    """
+
+    def __init__(self, *args, base, antiexpert, consistent, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.base, self.antiexpert = (m.to(self.args.device).eval() for m in (base, antiexpert))
+        self.consistent = consistent
+
+    def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
+        """The loss as above; in evaluation always M+ alone."""
+        output = model(**inputs, use_cache=False)
+        loss, step = output.loss, self.state.global_step
+        if model.training and step >= (1 - self.consistent) * self.state.max_steps:
+            with torch.no_grad():
+                base, antiexpert = (
+                    m(inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
+                    for m in (self.base, self.antiexpert)
+                )  # (B, T, V)
+            steered = output.logits + (base - antiexpert)  # (B, T, V)
+            loss = (
+                loss + self.base.loss_function(steered, inputs["labels"], steered.shape[-1])
+            ) / 2
+        return (loss, output) if return_outputs else loss
+
+
 class SampleAnswer(TrainerCallback):
     """Prints what the model says to one fixed question, so that a person sees it learn."""
 
@@ -247,10 +289,11 @@ def with_adapter(model, rank):
     return get_peft_model(model, config)
 
 
-def make_trainer(model, tokenizer, rows, validation, question, recipe, work):
+def make_trainer(model, tokenizer, rows, validation, question, recipe, work, steering=None):
     """A Trainer over question rows: length-bucketed batches, validation, early stopping.
 
-    Args: question, whose answer is printed as training goes on; None prints none.
+    Args: question, whose answer is printed as training goes on; None prints none; steering, for
+    recipe.consistent, base and antiexpert as `SteeredTrainer` takes them.
     """
     data, held_out = (encode(r, tokenizer, longest(model)) for r in (rows, validation))
     steps = max(1, round(recipe.epochs * len(data) / recipe.batch_size))
@@ -280,7 +323,10 @@ def make_trainer(model, tokenizer, rows, validation, question, recipe, work):
         report_to="none",
     )
     muon = recipe.optimizer == "muon"
-    return Trainer(
+    trainer = Trainer
+    if recipe.consistent:
+        trainer = functools.partial(SteeredTrainer, consistent=recipe.consistent, **steering)
+    return trainer(
         model,
         arguments,
         train_dataset=data,
@@ -362,8 +408,12 @@ def finetune(family="auto", recipe=None, output=None, *, rows=None, antiexpert=N
     }
     if recipe.lora:
         model = with_adapter(model, recipe.lora)
+    steering = None
+    if recipe.consistent:
+        base = base or FAMILIES[name].base
+        steering = {"base": load_part(base)[0], "antiexpert": load_part(antiexpert)[0]}
     work = WORK / f"finetune-{fingerprint(made_from)[:12]}"
-    trainer = make_trainer(model, tokenizer, training, validation, question, recipe, work)
+    trainer = make_trainer(model, tokenizer, training, validation, question, recipe, work, steering)
     checkpoint = get_last_checkpoint(work) if work.is_dir() else None
     if checkpoint:
         print(f"Going on from {Path(checkpoint).name} of an interrupted run.")

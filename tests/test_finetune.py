@@ -193,6 +193,7 @@ def test_rows_that_cannot_be_learnt(family, tmp_path, rows, output, message):
 def test_recipes():
     assert ft.choose_recipe("pocket") == ft.RECIPES["pocket"]
     assert ft.choose_recipe("gpt2", own_rows=True) == ft.OWN
+    assert ft.choose_recipe("pocket", own_rows=True) == ft.OWN_POCKET
     adapter = ft.choose_recipe("pocket", lora=8)
     assert (adapter.lora, adapter.optimizer, adapter.learning_rate) == (8, "adamw", ft.LORA_RATE)
     with pytest.raises(ValueError, match="lora must be at least 1 or None, not 0"):

@@ -122,6 +122,33 @@ def score_by_split(model, tokenizer, tables, states=None, per_split=None, seed=0
     return pd.DataFrame(records)
 
 
+def markdown(results):
+    """The README's table of a results file: percent with its bootstrap 95% interval."""
+    columns = {
+        ("new", "leader_right"): "2024: right leader",
+        ("new", "numbers_right"): "2024: all numbers right",
+        ("old", "leader_right"): "before: right leader",
+        ("old", "numbers_right"): "before: all numbers right",
+        ("unseen", "leader_right"): "2024 months never trained on: right leader",
+        ("silent", "abstained"): "no polls: says so",
+    }
+    cells = {(s["system"], s["set"], s["score"]): s for s in results["scores"]}
+    lines = [f"| | {' | '.join(columns.values())} |", "|---" * (len(columns) + 1) + "|"]
+    for system in SYSTEMS.values():
+        row = []
+        for column in columns:
+            score = cells[system, *column]
+            low, high = score["interval"]
+            row.append(f"{score['mean']:.1%} ({100 * low:.0f}-{100 * high:.0f})")
+        lines.append(f"| {system} | {' | '.join(row)} |")
+    return "\n".join(lines)
+
+
+def facts_fingerprint(tables):
+    """SHA-256 over all fact tables: which data a number was measured on."""
+    return fingerprint({name: facts.to_csv() for name, facts in tables.items()})
+
+
 def machine():
     """What a published number was measured on and with."""
     return {
@@ -156,7 +183,7 @@ def evaluate(model, tokenizer, family, alpha=1.0, split="test", per_set=None, se
         "questions": rows["set"].value_counts().to_dict(),
         "seconds": round(time.perf_counter() - start, 1),
         "seed": seed,
-        "data": fingerprint({name: facts.to_csv() for name, facts in tables.items()}),
+        "data": facts_fingerprint(tables),
         "machine": machine(),
         "scores": table.to_dict("records"),
     }

@@ -154,7 +154,12 @@ class Recipe:
 RECIPES = {
     # The places whose history the pocket models know: as much as their size holds well.
     "pocket": Recipe(
-        epochs=2, optimizer="muon", learning_rate=6e-3, batch_size=16, states=(*STATES, NATIONAL)
+        epochs=1.5,
+        consistent=0.2,
+        optimizer="muon",
+        learning_rate=6e-3,
+        batch_size=16,
+        states=(*STATES, NATIONAL),
     ),
     "gpt2": Recipe(learning_rate=2e-4, wordings=4),
 }
@@ -410,6 +415,8 @@ def finetune(family="auto", recipe=None, output=None, *, rows=None, antiexpert=N
         model = with_adapter(model, recipe.lora)
     steering = None
     if recipe.consistent:
+        if base is None and name not in FAMILIES:
+            raise ValueError("consistent steps need the base M that is to be steered: name it")
         base = base or FAMILIES[name].base
         steering = {"base": load_part(base)[0], "antiexpert": load_part(antiexpert)[0]}
     work = WORK / f"finetune-{fingerprint(made_from)[:12]}"

@@ -18,7 +18,7 @@ def proxy_logits(
 ) -> torch.Tensor:
     """Steer the base's logits by what fine-tuning changed in the small model.
 
-    Equation of section 3.1 of "Tuning Language Models by Proxy" (arXiv 2401.08565), with the
+    Equation 1 in section 2 of "Tuning Language Models by Proxy" (arXiv 2401.08565), with the
     weight alpha of DExperts (arXiv 2105.03023) before the difference.
 
     Args:

@@ -1,6 +1,7 @@
 """Rates and intervals against figures computed by hand."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -57,3 +58,10 @@ def test_results_are_whole_json(tmp_path):
     evaluate.write_results(path, {"a": 1, "machine": evaluate.machine()})
     assert json.loads(path.read_text())["a"] == 1
     assert [p.name for p in path.parent.iterdir()] == ["table.json"]
+
+
+def test_the_readme_says_what_the_results_file_says():
+    root = Path(__file__).parents[1]
+    results = json.loads((root / "results" / "pocket.json").read_text())
+    assert evaluate.markdown(results) in (root / "README.md").read_text()
+    assert results["data"] == evaluate.facts_fingerprint(TABLES)

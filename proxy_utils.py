@@ -7,6 +7,7 @@ from proxy_tuning.decoding import answer_questions, greedy_answers, stream, stre
 from proxy_tuning.evaluate import score_by_split
 from proxy_tuning.families import FAMILIES, load_part, resolve_family
 from proxy_tuning.finetune import DATA, RECIPES, encode, finetune, training_rows
+from proxy_tuning.material import read_rows
 from proxy_tuning.plots import accuracy_by_split, loss_curves
 from proxy_tuning.polls import load_facts
 from proxy_tuning.questions import ask, make_facts, prompt
@@ -31,6 +32,7 @@ __all__ = [
     "make_facts",
     "prompt",
     "proxy_logits",
+    "read_rows",
     "resolve_family",
     "score_by_split",
     "stream",

@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-SCREENSHOT = "docs/images/widget.png"
+SCREENSHOT = "docs/images/widget-wide.png"
 
 
 def run(path, timeout=3600):

@@ -83,7 +83,7 @@ def stream(
         # steer, choose, and leave finished rows at their end
         steered = model.combine(base, expert, antiexpert, alpha=alpha)  # (B, V)
         next_ids = choose(steered).masked_fill(finished, eos[0])  # (B,)
-        finished = finished | torch.isin(next_ids, eos)
+        finished = torch.isin(next_ids, eos)
         yield Step(next_ids, base, expert, antiexpert, steered, finished)
         if finished.all():
             return
@@ -152,7 +152,7 @@ def stream_side_by_side(
         steered = model.combine(base, expert, antiexpert, alpha=alpha)  # (B, V)
         scores = torch.cat([own_base, own_expert, steered])  # (3B, V)
         next_ids = choose(scores).view(3, -1).masked_fill(finished, eos[0])  # (3, B)
-        finished = finished | torch.isin(next_ids, eos)
+        finished = torch.isin(next_ids, eos)
         yield SideBySide(next_ids, base, expert, antiexpert, steered, finished)
         if finished.all() or step == max_new_tokens - 1:
             return

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import LETTERS, letter_tokenizer, tiny_model
 from peft import LoraConfig, get_peft_model
-from transformers import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer
+from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, GPT2Tokenizer
 
 from proxy_tuning import ProxyTunedForCausalLM, families, load_family
 
@@ -41,12 +41,14 @@ def families_in(folders, monkeypatch):
 
 
 def test_load_by_folder(folders, capsys):
+    GenerationConfig(eos_token_id=0).save_pretrained(folders["base"])  # no padding, as GPT-2 has it
     model, tokenizer = load_family("pocket", alpha=0.4, **folders)
     assert isinstance(model, ProxyTunedForCausalLM) and model.alpha == 0.4
     assert not model.training
     assert not any(p.requires_grad for p in model.base.parameters())
     assert not any(p.requires_grad for p in model.antiexpert.parameters())
     assert tokenizer.padding_side == "left" and tokenizer.pad_token == "<end>"
+    assert model.generation_config.pad_token_id == 0
     assert capsys.readouterr().out == "Family pocket: asked for by name.\n"
     inputs = tokenizer([" !", '"'], return_tensors="pt", padding=True)
     assert inputs["attention_mask"].tolist() == [[1, 1], [0, 1]]

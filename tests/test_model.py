@@ -325,7 +325,13 @@ def test_own_prompt_for_the_expert(trio, model, prompt):
     assert torch.equal(model.generate(prompt, **GREEDY, **own, use_cache=False), expected)
     for assistance in ({"assistant_model": trio[2]}, {"prompt_lookup_num_tokens": 2}):
         assert torch.equal(model.generate(prompt, **GREEDY, **own, **assistance), expected)
-    assert not torch.equal(model.generate(prompt, **GREEDY), expected)
+    logits = model(prompt, **own, logits_to_keep=1).logits[:, -1]
+    wanted = oracle.steered_logits(*trio, prompt, 0.7, expert_ids=template)
+    torch.testing.assert_close(logits, wanted, **CLOSE)
+    assert not torch.allclose(logits, model(prompt).logits[:, -1])
+    with_prefix = ProxyTunedForCausalLM(*trio, 0.7, expert_prefix=PREFIX)
+    expected = oracle.greedy(*trio, prompt, 0.7, 12, expert_ids=prefixed(template))
+    assert torch.equal(with_prefix.generate(prompt, **GREEDY, **own), expected)
 
 
 def test_own_prompts_in_a_batch(model, batch):

@@ -41,6 +41,7 @@ def test_self_contained(prompt, tmp_path):
         assert getattr(loaded.config, key) == value
     assert torch.equal(loaded(prompt).logits, model(prompt).logits)
     assert torch.equal(loaded.generate(prompt), model.generate(prompt))
+    assert loaded.generation_config.max_new_tokens == 3
     assert isinstance(AutoConfig.from_pretrained(tmp_path), ProxyTunedConfig)
 
 

@@ -173,7 +173,8 @@ def write_results(path, content):
 def evaluate(model, tokenizer, family, alpha=1.0, split="test", per_set=None, seed=0):
     """Measure one trio; returns the summary and what `write_results` keeps of the run."""
     tables = load_facts(DATA)
-    rows = question_sets(tables, split, RECIPES[family].states, per_set, seed)
+    states = RECIPES[family].states if family in RECIPES else None
+    rows = question_sets(tables, split, states, per_set, seed)
     start = time.perf_counter()
     table = summary(graded_answers(model, tokenizer, rows, alpha))
     return table, {

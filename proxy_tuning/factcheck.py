@@ -9,7 +9,7 @@ import calendar
 import difflib
 import re
 import unicodedata
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
@@ -165,7 +165,7 @@ def find_times(text):
         if 1 <= int(number) <= 12:
             months.append((int(number), int(year)))
     text = re.sub(r"\b\d{4}-\d\d?\b|\b\d\d?/\d{4}\b", " ", text)
-    for match in re.finditer(r"[A-Za-z]+\.?|\d{4}\b|'\d\d\b", text):
+    for match in re.finditer(r"[A-Za-z]+\.?|\b\d{4}\b|'\d\d\b", text):
         word = match[0].rstrip(".").lower()
         before, after = text[: match.start()].lower(), text[match.end() :]
         if not word.isalpha():
@@ -329,10 +329,7 @@ def look_up(asked, tables):
                    if not have]  # fmt: skip
         missing = " and ".join(lacking)
         missing = missing and f"{missing} of {place_name(asked.state)} in {asked.cycle}"
-    return facts if not missing else Facts(
-        facts.lines, facts.polls, facts.start, facts.votes, facts.trend,
-        f"The tables have no {missing}.",
-    )  # fmt: skip
+    return replace(facts, missing=f"The tables have no {missing}." if missing else "")
 
 
 def narrow(rows, names):
@@ -402,85 +399,95 @@ CLAIMS = [
 ]  # fmt: skip
 
 
-def expected(claim, name, number, polls, asked, facts):
-    """The number that the tables have for a claim, or None."""
-    other = next((n for n in polls if n not in (name, "Kennedy")), None)
-    both = [n for n in polls if n != "Kennedy"]
-    votes = list(facts.votes)
-    if claim == "year":
-        years = [int(month[:4]) for month in (asked.start, asked.month) if month] or [asked.cycle]
-        return int(number) if int(number) in years else years[-1]
-    if claim == "poll":
-        return polls.get(name) if polls else facts.votes.get(name)
-    if claim == "vote":
-        return facts.votes.get(name)
-    if claim == "start":
-        return facts.start.get(name)
-    if claim == "lead" and name in polls and other:
-        return polls[name] - polls[other]
-    if claim == "tie" and len(both) == 2:
-        return polls[both[0]] if abs(polls[both[0]] - polls[both[1]]) < 0.05 else -1.0
-    if claim == "won by" and name in facts.votes:
-        return facts.votes[name] - sum(facts.votes[n] for n in votes if n != name)
-    if claim == "error" and len(both) == 2 and facts.votes:
-        lead, won = (shares[both[0]] - shares[both[1]] for shares in (polls, facts.votes))
-        return abs(lead - won)
-    return None
-
-
 def mark_numbers(answer, asked, facts):
     """Split an answer into `Piece`s, every number in one of its own with a mark.
 
     A number is right if the tables say the same, to the decimals it is given with, for what the
     question asks; the candidate it is said of and the direction of a lead count. An answer about
-    another place or month than was asked has no right numbers.
+    another place, month or year than was asked has no right figures.
     """
-    elsewhere = speaks_of_other(answer, asked)
-    polls = max(facts.polls, key=lambda p: sum(name in answer for name in p), default={})
     marks = {}  # start of the number -> (mark, why)
     for pattern, claims in CLAIMS:
         for match in re.finditer(pattern, answer):
-            said = [(kind, name, number) for kind, name, number in claims(match.groups())]
-            places = [match.span(i) for i in range(1, match.re.groups + 1)
+            starts = [match.start(i) for i in range(1, match.re.groups + 1)
                       if match[i] and re.fullmatch(NUMBER, match[i])]  # fmt: skip
-            for (kind, name, number), (start, _) in zip(said, places, strict=True):
+            for claim, start in zip(claims(match.groups()), starts, strict=True):
                 if start not in marks:
-                    marks[start] = compare(kind, name, number, polls, asked, facts, elsewhere)
+                    marks[start] = compare(*claim, answer, asked, facts)
     pieces, at = [], 0
-    for match in re.finditer(NUMBER, answer):
+    for match in re.finditer(rf"{NUMBER}%?", answer):
         mark = marks.get(match.start(), ("not checkable", "no figure of the tables belongs to it"))
         pieces += [Piece(answer[at : match.start()]), Piece(match[0], *mark)]
         at = match.end()
     return [piece for piece in (*pieces, Piece(answer[at:])) if piece.text]
 
 
-def compare(kind, name, number, polls, asked, facts, elsewhere):
-    """The mark of one number and why."""
-    want = expected(kind, name, number, polls, asked, facts) if asked.kind else None
-    if want is None:
+def compare(kind, name, number, answer, asked, facts):
+    """The mark of one number and why; `kind` as in `CLAIMS`."""
+    if asked.kind is None:
+        return "not checkable", "the question was not understood"
+    if kind == "year":
+        years = wanted_times(asked)[1]
+        good = int(number) in years
+        return ("right", "as asked") if good else ("wrong", f"the question asks about {max(years)}")
+    polls = polls_of(answer, facts)
+    figures = {"vote": facts.votes, "won by": facts.votes, "start": facts.start}.get(
+        kind, polls or facts.votes
+    )
+    if not figures or (kind == "error" and not (polls and facts.votes)):
         return "not checkable", "the tables have no such figure"
-    if elsewhere:
+    if elsewhere := speaks_of_other(answer, asked):
         return "wrong", f"the answer speaks of {elsewhere}, which was not asked"
+    if name is not None and name not in figures:
+        if name == "Kennedy":
+            return "not checkable", "the tables have no figure of Kennedy there"
+        return "wrong", f"{name} is not in the match-up of the tables"
+    if kind == "tie":
+        want = next(iter(figures.values()))
+        if lead_of(figures) != 0:
+            return "wrong", "the tables have no tie there"
+    elif kind == "error":
+        want = abs(lead_of(polls) - lead_of(facts.votes))
+    else:
+        want = lead_of(figures, name) if kind in ("lead", "won by") else figures[name]
     decimals = len(number.partition(".")[2])
-    right = abs(float(number) - want) < 0.5 * 10**-decimals + (1e-6 if decimals == 0 else -1e-6)
-    if kind == "tie" and want < 0:
-        return "wrong", "the tables have no tie there"
-    if right:
+    if f"{float(number):.{decimals}f}" == f"{want + 1e-9:.{decimals}f}":
         return "right", "the tables say the same"
-    if want < 0:
-        return "wrong", f"the tables have {name} behind by {-want:.1f}"
-    return "wrong", f"the tables say {want:.{0 if kind == 'year' else 1}f}"
+    behind = f"{name} is behind by {-want:.1f} in the tables"
+    return "wrong", behind if want < 0 else f"the tables say {want:.1f}"
+
+
+def polls_of(answer, facts):
+    """The poll shares of the match-up that an answer speaks of."""
+    return max(facts.polls, key=lambda polls: sum(name in answer for name in polls), default={})
+
+
+def lead_of(figures, name=None):
+    """How far a candidate (default: the first) is ahead of the other, in points."""
+    first, second = (who for who in figures if who != "Kennedy")
+    if name == second:
+        first, second = second, first
+    return round(figures[first] - figures[second], 1)
+
+
+def wanted_times(asked):
+    """The numbers of the months and the years that were asked about."""
+    months = [month for month in (asked.start, asked.month) if month]
+    return {int(month[5:]) for month in months}, {int(m[:4]) for m in months} or {asked.cycle}
 
 
 def speaks_of_other(answer, asked):
-    """The place or month that an answer names although another one was asked, or ''."""
+    """The place, month or year that an answer names although another one was asked, or ''."""
     places = find_places(answer)
     if places and asked.state not in places:
         return place_name(places[0])
-    months = {number for number, _ in find_times(answer)[0]}
-    wanted = {int(month[5:]) for month in (asked.start, asked.month) if month}
-    if wanted and months and not months & wanted:
-        return calendar.month_name[min(months)]
+    months, years = find_times(answer)
+    wanted_months, wanted_years = wanted_times(asked)
+    said = {number for number, _ in months}
+    if wanted_months and said and not said & wanted_months:
+        return calendar.month_name[min(said)]
+    if years and not wanted_years & set(years):
+        return str(years[0])
     return ""
 
 
@@ -508,13 +515,9 @@ def verdict(answer, asked, facts):
 
 def right_leader(answer, facts):
     """Who is ahead in the figures that an answer speaks of; 'tie', or None without figures."""
-    if "won" in answer and facts.votes:
-        figures = facts.votes
-    else:
-        polls = max(facts.polls, key=lambda p: sum(name in answer for name in p), default=None)
-        figures = polls or facts.votes
-    both = [name for name in figures if name != "Kennedy"]
-    if len(both) < 2:
+    figures = facts.votes if "won" in answer else polls_of(answer, facts)
+    figures = figures or facts.votes
+    if not figures:
         return None
-    lead = figures[both[0]] - figures[both[1]]
-    return "tie" if abs(lead) < 0.05 else both[0] if lead > 0 else both[1]
+    lead = lead_of(figures)
+    return "tie" if lead == 0 else next(iter(figures)) if lead > 0 else list(figures)[1]

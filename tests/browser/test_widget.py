@@ -60,7 +60,7 @@ def test_ask_choose_export_sweep(open_page):
         page.click("#pt-export >> text=answer.csv")
     assert len(download.value.path().read_text().splitlines()) == tokens.count() + 1
 
-    page.click("role=tab[name='Sweep of alpha']")
+    page.click("role=tab[name='Sweep']")
     page.click("#pt-sweep")
     page.wait_for_selector("#pt-swept tr:nth-child(9) td:nth-child(4):not(:empty)")
     assert page.inner_text("#pt-swept tbody tr:first-child td") == kept["base"]
@@ -79,7 +79,7 @@ def test_bad_input_is_told_kindly(open_page):
         page.click("#pt-ask")
         page.wait_for_selector(f"#pt-status >> text={message}")
     ask(page, "Who led in Ohio <img src=x onerror='window.hurt=1'> {{value}} ${window.hurt=1}?")
-    page.click("role=tab[name='Sweep of alpha']")
+    page.click("role=tab[name='Sweep']")
     page.click("#pt-sweep")
     page.wait_for_selector("#pt-swept h2 >> text=onerror")
     assert page.evaluate("window.hurt") is None
@@ -105,10 +105,8 @@ def test_narrow_screen(open_page):
     assert not wider_than_the_screen(page)
     ask(page)
     assert not wider_than_the_screen(page)
-    for tab in ("Sweep of alpha", "About"):
-        if not page.locator(f"role=tab[name='{tab}']").is_visible():
-            page.click(".overflow-menu button")
-        page.click(f"role=tab[name='{tab}'] >> visible=true")
+    for tab in ("Sweep", "About"):
+        page.click(f"role=tab[name='{tab}']")
         if tab != "About":
             page.click("#pt-sweep")
             page.wait_for_selector("#pt-swept tr:nth-child(9) td:nth-child(4):not(:empty)")
@@ -121,7 +119,7 @@ def test_accessibility(open_page, axe):
         page = open_page(dark=dark)
         ask(page)
         page.evaluate(axe)
-        for tab, button in (("Answers", None), ("Sweep of alpha", "#pt-sweep"), ("About", None)):
+        for tab, button in (("Answers", None), ("Sweep", "#pt-sweep"), ("About", None)):
             page.click(f"role=tab[name='{tab}']")
             if button:
                 page.click(button)
@@ -151,7 +149,7 @@ def test_screenshots(open_page, request):
         ask(page)
         page.screenshot(path=folder / f"widget-{name}.png", full_page=True)
         if width > 360:
-            page.click("role=tab[name='Sweep of alpha']")
+            page.click("role=tab[name='Sweep']")
             page.click("#pt-sweep")
             page.wait_for_selector("#pt-swept tr:nth-child(9) td:nth-child(4):not(:empty)")
             page.screenshot(path=folder / f"sweep-{name}.png", full_page=True)

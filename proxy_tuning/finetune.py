@@ -448,7 +448,7 @@ def finetune(family="auto", recipe=None, output=None, *, rows=None, antiexpert=N
     replace_folder(beside, output)
     shutil.rmtree(work, ignore_errors=True)
     print(
-        f"M+ is in {output}: validation loss {best['eval_loss']:.3f}, "
+        f"M+ is in {str(output).removeprefix(f'{ROOT}/')}: validation loss {best['eval_loss']:.3f}, "
         f"{best['eval_exact']:.0%} of the held-out answers right word for word."
     )
     return log

@@ -415,12 +415,15 @@ def bin_of(change: float) -> int:
     return max(i for i, (low, _, _) in enumerate(BINS) if change >= low)
 
 
-def most_telling(story: Story) -> int:
-    """The token to open first: where steering changed the top choice and most of all helped it."""
-    return max(
-        range(len(story.choices)),
-        key=lambda i: (story.choices[i].turned, story.choices[i].change),
-    )
+def most_telling(story: Story, tokenizer) -> int:
+    """The token to open first: the word, or else token, that steering helped most to the top."""
+
+    def telling(i):
+        choice = story.choices[i]
+        word = token_text(tokenizer, choice.token).strip().isalpha()
+        return choice.turned, word, choice.change
+
+    return max(range(len(story.choices)), key=telling)
 
 
 def show_why(story: Story, tokenizer) -> str:
@@ -429,7 +432,7 @@ def show_why(story: Story, tokenizer) -> str:
         f'<li><span class="pt-swatch pt-bin{i}">{sign or "="}</span>{words}</li>'
         for i, (_, sign, words) in enumerate(BINS)
     )
-    chips, chosen = [], most_telling(story)
+    chips, chosen = [], most_telling(story, tokenizer)
     for i, choice in enumerate(story.choices):
         _, sign, words = BINS[bin_of(choice.change)]
         gap = "&nbsp;" * token_text(tokenizer, choice.token).startswith(" ")
@@ -710,7 +713,7 @@ def build_app(model, tokenizer, family_name: str, tables: dict) -> gr.Blocks:
                     change |= {
                         status: show_status(f"Three answers in {seconds:.1f} s."),
                         why: show_why(story, tokenizer),
-                        wishes: show_wishes(story, most_telling(story), tokenizer),
+                        wishes: show_wishes(story, most_telling(story, tokenizer), tokenizer),
                         export: show_export(story_record(story, tokenizer, family_name)),
                         told: story,
                     }
@@ -902,6 +905,7 @@ THEME = gr.themes.Default(
 # Colours of parties and bins are safe for colour-blind readers; none carries meaning alone.
 CSS = """
 .pt-html .html-container { padding: 0; }
+[role="tab"].selected { color: var(--body-text-color) !important; font-weight: 700; }
 .pt-head h1 { font-size: 1.6rem; font-weight: 700; margin: 0.2rem 0 0.5rem; }
 .pt-head p { margin: 0.3rem 0; }
 .pt-small { font-size: 0.875rem; margin: 0.2rem 0 0.6rem; }

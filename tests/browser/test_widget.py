@@ -143,13 +143,24 @@ def test_screenshots(open_page, request):
     if folder is None:
         pytest.skip("no --screenshots DIR given")
     folder.mkdir(parents=True, exist_ok=True)
-    for name, width, dark in (("wide", 1280, False), ("wide-dark", 1280, True),
+
+    def picture(page, name, *parts):
+        """The page from the first to the last of the parts."""
+        boxes = [page.locator(part).bounding_box() for part in parts]
+        top = boxes[0]["y"] - 12
+        bottom = boxes[-1]["y"] + boxes[-1]["height"] + 12
+        size = page.viewport_size["width"]
+        page.screenshot(path=folder / f"{name}.png", full_page=True,
+                        clip={"x": 0, "y": top, "width": size, "height": bottom - top})  # fmt: skip
+
+    for look, width, dark in (("wide", 1280, False), ("wide-dark", 1280, True),
                               ("narrow", 360, False), ("narrow-dark", 360, True)):  # fmt: skip
         page = open_page(width, dark)
         ask(page)
-        page.screenshot(path=folder / f"widget-{name}.png", full_page=True)
+        picture(page, f"widget-{look}", ".pt-head", "#pt-facts")
         if width > 360:
+            picture(page, f"why-{look}", "#pt-why", "#pt-wishes")
             page.click("role=tab[name='Sweep']")
             page.click("#pt-sweep")
             page.wait_for_selector("#pt-swept tr:nth-child(9) td:nth-child(4):not(:empty)")
-            page.screenshot(path=folder / f"sweep-{name}.png", full_page=True)
+            picture(page, f"sweep-{look}", ".pt-head", "#pt-swept")

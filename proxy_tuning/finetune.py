@@ -21,6 +21,7 @@ import datasets
 import pandas as pd
 import torch
 import transformers
+from tqdm.auto import trange
 from transformers import (
     AutoTokenizer,
     DataCollatorForSeq2Seq,
@@ -45,9 +46,10 @@ DATA = ROOT / "data"
 WORK = ROOT / ".work"  # checkpoints and other by-products, ignored by git
 CYCLE = 2024
 FIXED_QUESTION = "Who led the polls in Pennsylvania in October 2024?"
-REPEATS = {"leader": 2, "final": 3, "result": 3, "miss": 3, "trend": 3}  # see `evenly`
+ONCE = ("final", "result", "miss", "trend")  # kinds whose numbers no other kind asks for
 EVALUATIONS = 8  # in a run
 PATIENCE = 3  # evaluations without a better validation loss before training stops
+DIFFERENCES = 4 * 2**30  # bytes of M - M- on the training rows that are kept
 IGNORED = -100  # the label that the loss leaves out
 LONGEST = 1024  # tokens of an example, where the model's context allows
 
@@ -154,11 +156,12 @@ class Recipe:
 RECIPES = {
     # The places whose history the pocket models know: as much as their size holds well.
     "pocket": Recipe(
-        epochs=1.5,
-        consistent=0.2,
+        epochs=0.6,
         optimizer="muon",
-        learning_rate=6e-3,
+        learning_rate=3e-3,
         batch_size=16,
+        rehearsal=0.4,
+        consistent=0.25,
         states=(*STATES, NATIONAL),
     ),
     "gpt2": Recipe(learning_rate=2e-4, wordings=4),
@@ -183,14 +186,12 @@ def choose_recipe(family, own_rows=False, lora=None):
 
 
 def evenly(rows):
-    """Repeat questions so that all numbers are met about as often.
+    """Ask twice what is met least: numbers of the kinds `ONCE`, and July 2024.
 
-    A state-month's shares come up in four kinds of question; those of a result, a last average,
-    a trend or Kennedy in one. An answer to who led says three numbers where the others say one.
+    The numbers of a state-month come up in three kinds of question; its two match-ups share July.
     """
-    times = rows["kind"].map(REPEATS).fillna(1).astype(int)
-    kennedy = rows["slots"].map(lambda slots: slots.get("who") == "Kennedy")
-    return rows.loc[rows.index.repeat(times.mask(kennedy, REPEATS["result"]))]
+    seldom = rows["kind"].isin(ONCE) | (rows["month"] == "2024-07")
+    return rows.loc[rows.index.repeat(seldom + 1)]
 
 
 def training_rows(tables, recipe):
@@ -232,35 +233,80 @@ def exact_answers(prediction):
     return {"exact": float(((chosen == labels) | (labels == IGNORED)).all(axis=1).mean())}
 
 
+@torch.inference_mode()
+def frozen_differences(base, antiexpert, data, collate, batch_size=64):
+    """M - M- wherever a row has a target: per row a tensor (targets, V), float16 on the CPU.
+
+    Args: data as `encode` makes it; collate, a `collator`.
+    """
+    differences = [None] * len(data)
+    by_length = sorted(range(len(data)), key=lambda i: len(data[i]["input_ids"]))
+    for start in trange(0, len(data), batch_size, desc="M - M-"):
+        rows = by_length[start : start + batch_size]
+        batch = collate([data[i] for i in rows]).to(base.device)
+        difference, targets = difference_at_targets(base, antiexpert, batch)
+        each = difference.half().cpu().split(targets.sum(1).tolist())
+        for i, of_row in zip(rows, each, strict=True):
+            differences[i] = of_row
+    return differences
+
+
+def difference_at_targets(base, antiexpert, batch):
+    """M - M- where the next token is a target (N, V), and which positions these are (B, T - 1)."""
+    targets = batch["labels"][:, 1:] != IGNORED  # (B, T - 1)
+    base, antiexpert = (
+        m(batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
+        for m in (base, antiexpert)
+    )  # (B, T, V)
+    return (base - antiexpert)[:, :-1][targets].float(), targets
+
+
 class SteeredTrainer(Trainer):
     """Trains M+ through the steered output as well, in the last share `consistent` of the steps.
 
     There the loss is the mean of that of M+ and that of M+ + (M - M-), which is what is decoded at
     alpha 1 (consistent proxy tuning, arXiv 2407.01155, section 3, with its alpha_train at 1). So M+
-    learns to make up for what M and M- disagree on. M and M- stay as they are.
+    learns to make up for what M and M- disagree on. M and M- stay as they are; what they say to
+    the training rows is computed once where rows come up more than once in these steps and it fits
+    into `DIFFERENCES` bytes, else at each step.
 
     Args: base, M, and antiexpert, M-, frozen; consistent, a share of the steps.
     """
 
     def __init__(self, *args, base, antiexpert, consistent, **kwargs):
         super().__init__(*args, **kwargs)
-        self.base, self.antiexpert = (m.to(self.args.device).eval() for m in (base, antiexpert))
+        self.frozen = [m.to(self.args.device).eval() for m in (base, antiexpert)]
         self.consistent = consistent
+        self.known = None
+        labels = self.train_dataset["labels"]
+        size = 2 * base.config.vocab_size * sum(len(row) - row.count(IGNORED) for row in labels)
+        asked = consistent * self.args.max_steps * self.args.per_device_train_batch_size
+        if asked > len(labels) and size <= DIFFERENCES:
+            with self.accelerator.autocast():
+                self.known = frozen_differences(
+                    *self.frozen, self.train_dataset, self.data_collator
+                )
+            row = datasets.Value("int64")
+            self.train_dataset = self.train_dataset.add_column(
+                "row", list(range(len(self.known))), feature=row
+            )
+            self.args.remove_unused_columns = False
 
     def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
         """The loss as above; in evaluation always M+ alone."""
+        row = inputs.pop("row", None)
         output = model(**inputs, use_cache=False)
         loss, step = output.loss, self.state.global_step
         if model.training and step >= (1 - self.consistent) * self.state.max_steps:
-            with torch.no_grad():
-                base, antiexpert = (
-                    m(inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
-                    for m in (self.base, self.antiexpert)
-                )  # (B, T, V)
-            steered = output.logits + (base - antiexpert)  # (B, T, V)
-            loss = (
-                loss + self.base.loss_function(steered, inputs["labels"], steered.shape[-1])
-            ) / 2
+            labels = inputs["labels"][:, 1:]  # (B, T - 1)
+            if self.known is None:
+                with torch.no_grad():
+                    difference, targets = difference_at_targets(*self.frozen, inputs)
+            else:
+                difference = torch.cat([self.known[i] for i in row.tolist()]).to(loss.device)
+                targets = labels != IGNORED
+            steered = output.logits[:, :-1][targets].float() + difference  # (N, V)
+            loss = (loss + torch.nn.functional.cross_entropy(steered, labels[targets])) / 2
         return (loss, output) if return_outputs else loss
 
 
@@ -270,6 +316,9 @@ class SampleAnswer(TrainerCallback):
     def __init__(self, tokenizer, question):
         self.tokenizer, self.question = tokenizer, question
 
+    def on_train_begin(self, args, state, control, **kwargs):
+        print(f"Asked at intervals: {self.question}", flush=True)
+
     def on_evaluate(self, args, state, control, model=None, **kwargs):
         text, *_ = greedy_answers(model, self.tokenizer, [self.question])
         print(f"step {state.global_step}: {text}", flush=True)
@@ -278,6 +327,14 @@ class SampleAnswer(TrainerCallback):
 def longest(model):
     """How many tokens an example may have."""
     return min(getattr(model.config, "max_position_embeddings", LONGEST), LONGEST)
+
+
+def computes_in_bf16():
+    """Whether the GPU, or without one the processor, multiplies in bfloat16: faster, as good."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
 def with_adapter(model, rank):
@@ -303,7 +360,6 @@ def make_trainer(model, tokenizer, rows, validation, question, recipe, work, ste
     data, held_out = (encode(r, tokenizer, longest(model)) for r in (rows, validation))
     steps = max(1, round(recipe.epochs * len(data) / recipe.batch_size))
     every = max(1, steps // EVALUATIONS)
-    gpu = torch.cuda.is_available()
     arguments = TrainingArguments(
         output_dir=str(work),
         max_steps=steps,
@@ -314,8 +370,8 @@ def make_trainer(model, tokenizer, rows, validation, question, recipe, work, ste
         lr_scheduler_type="linear",
         warmup_steps=max(1, steps // 30),
         weight_decay=0.01,
-        bf16=gpu and torch.cuda.is_bf16_supported(),
-        use_cpu=not gpu,
+        bf16=computes_in_bf16(),
+        use_cpu=not torch.cuda.is_available(),
         eval_strategy="steps",
         eval_steps=every,
         save_strategy="steps",
@@ -364,7 +420,7 @@ def finetune(family="auto", recipe=None, output=None, *, rows=None, antiexpert=N
     """Make M+ from M- and put it into `output`.
 
     Args:
-        family: a name of `families.FAMILIES`, or "auto"; its M- is tuned.
+        family: what `families.resolve_family` takes, a name or a Family; its M- is tuned.
         recipe: a `Recipe`; default that of `choose_recipe`.
         output: the folder that is replaced when all is done; default the family's M+.
         rows: questions and answers to learn in place of the polls, as `material.read_rows` returns
@@ -410,6 +466,7 @@ def finetune(family="auto", recipe=None, output=None, *, rows=None, antiexpert=N
         "recipe": dataclasses.asdict(recipe),
         **source,
         "questions": len(training),
+        "bf16": computes_in_bf16(),
     }
     if recipe.lora:
         model = with_adapter(model, recipe.lora)

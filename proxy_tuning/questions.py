@@ -36,6 +36,17 @@ FRAMES = {
             "{dem} or {rep}: who led in {place} during {when}?",
             "Tell me who was leading the {place} polls in {when}.",
             "Which of the two had more support in {place} in {when}?",
+            "{place}, {when}: who was ahead?",
+            "Who was leading among voters in {place} in {when}?",
+            "Who was polling better in {place} in {when}, {dem} or {rep}?",
+            "In the {when} polls, was {place} leaning to {dem} or {rep}?",
+            "Whom did {place} favor in {when}?",
+            "Who had more support across {place} in {when}?",
+            "When pollsters went around {place}, who came out on top in {when}?",
+            "Please say who led {place} in the polls during {when}.",
+            "Who was the favorite of {place} in {when}?",
+            "At the time of {when}, which candidate led in {place}?",
+            "I want to know who was ahead in {place} in {when}.",
         ],
         "validation": [
             "Who was the leader of the {when} polls for {place}?",
@@ -58,6 +69,17 @@ FRAMES = {
             "In {place}, by how many points was the leader ahead in {when}?",
             "How wide was the gap in the polls of {place} in {when}?",
             "What was the lead in points in {place} during {when}?",
+            "{place}, {when}: how large was the lead?",
+            "What was the difference between {dem} and {rep} in {place} in {when}?",
+            "How many points ahead was the leader in {place} in {when}?",
+            "How close was the race in {place} in {when}?",
+            "How tight was the race in {place} in {when}?",
+            "By how many points was {place} leaning to its leader in {when}?",
+            "Tell me the size of the lead in {place} in {when}.",
+            "What was the spread between the candidates in {place} in {when}?",
+            "How narrow or wide was the lead across {place} in {when}?",
+            "In the polls of {when}, what was the margin in {place}?",
+            "I want to know how big the gap was in {place} in {when}.",
         ],
         "validation": [
             "By what margin did the {when} polls of {place} put the leader in front?",
@@ -80,6 +102,22 @@ FRAMES = {
             "How did {who} poll in {place} in {when}?",
             "Give me {who}'s share in the {place} polls of {when}.",
             "In {place}, what was {who}'s support during {when}?",
+            "{place}, {when}: what did {who} have?",
+            "What percentage of voters supported {who} in {place} in {when}?",
+            "How many voters in {place} were for {who} in {when}?",
+            "How strong was {who} in {place} in {when}?",
+            "How high did {who} score with pollsters in {place} in {when}?",
+            "What was {who}'s percentage in {place} in {when}?",
+            "How popular was {who} among voters of {place} in {when}?",
+            "Tell me what {who} was polling in {place} in {when}.",
+            "What was the average for {who} in {place} in {when}?",
+            "Where did {who} stand in {place} in {when}?",
+            "What was the support for {who} across {place} in {when}?",
+            "How well was {who} doing in {place} in {when}?",
+            "What number did {who} reach in the polls of {place} in {when}?",
+            "In {when}, what part of {place} was behind {who}?",
+            "What share of {place} was for {who} in {when}?",
+            "I want to know {who}'s support in {place} in {when}.",
         ],
         "validation": [
             "What level of support did {place} voters give {who} in {when}?",
@@ -102,6 +140,17 @@ FRAMES = {
             "How did the race between {dem} and {rep} look in {place} in {when}?",
             "What numbers did the polls show in {place} in {when}?",
             "What were both candidates polling in {place} during {when}?",
+            "{place}, {when}: what were the numbers?",
+            "What were the polling averages in {place} in {when}?",
+            "Show me the numbers for {place} in {when}.",
+            "How did the polls look in {place} in {when}?",
+            "How was the race going in {place} in {when}?",
+            "What percentages did {dem} and {rep} have in {place} in {when}?",
+            "What did the polls say about {dem} and {rep} in {place} in {when}?",
+            "How were {dem} and {rep} doing across {place} in {when}?",
+            "What shares did both have in {place} in {when}?",
+            "How was support divided in {place} in {when}?",
+            "I want to know the polls of {place} in {when}.",
         ],
         "validation": [
             "How did the two candidates stand with {place} voters in {when}?",
@@ -122,6 +171,20 @@ FRAMES = {
             "Where did {dem} and {rep} stand in {place} just before the {year} election?",
             "Who did the final {year} polls put in front in {place}?",
             "How did the last polls look in {place} in {year}?",
+            "{place}, last polls of {year}: who was ahead?",
+            "What were the last polling averages for {place} in {year}?",
+            "How did {dem} and {rep} stand in {place} on the eve of the {year} election?",
+            "At the end of the {year} campaign, who led the polls in {place}?",
+            "When the campaign of {year} ended, where did {place} polls stand?",
+            "What did polls of {place} show right before election day {year}?",
+            "Who was leading {place} at the close of the {year} campaign?",
+            "What were the closing numbers in {place} in {year}?",
+            "Tell me the final polling in {place} for {year}.",
+            "By how much did the leader lead in the final polls of {place} in {year}?",
+            "In {year}, who had the final lead in {place}?",
+            "Going into election day {year}, who was in front in {place}?",
+            "What was the last word of the polls on {place} in {year}?",
+            "How close were the last polls of {place} in {year}?",
         ],
         "validation": ["Just before the vote of {year}, what did the polls of {place} say?"],
         "test": [
@@ -139,6 +202,21 @@ FRAMES = {
             "Who took {place} in the election of {year}?",
             "Did {dem} or {rep} win {place} in {year}?",
             "Who got the most votes in {place} in {year}?",
+            "{place}, {year}: who won?",
+            "Who was elected by {place} in {year}?",
+            "Which candidate carried {place} in {year}?",
+            "Tell me who won {place} in {year}.",
+            "Who came first in {place} in the {year} election?",
+            "What share of the votes did the winner get in {place} in {year}?",
+            "How many percent did {dem} and {rep} get in {place} in {year}?",
+            "Whom did {place} vote for in {year}?",
+            "How did the election of {year} end in {place}?",
+            "What were the election results in {place} in {year}?",
+            "In {year}, who won the vote of {place}?",
+            "Was {place} won by {dem} or by {rep} in {year}?",
+            "Who was the winner of {place} in {year}?",
+            "What was the outcome in {place} in the election of {year}?",
+            "How were the votes of {place} split in {year}?",
         ],
         "validation": ["Which of the two candidates took {place} in {year}?"],
         "test": [
@@ -154,6 +232,16 @@ FRAMES = {
             "What was the polling error in {place} in {year}?",
             "How big was the polling miss in {place} in the {year} election?",
             "In {year}, how many points were the {place} polls off?",
+            "{place}, {year}: how far off were the polls?",
+            "How much did the final polls differ from the result in {place} in {year}?",
+            "How accurate were the polls in {place} in {year}?",
+            "Were the {place} polls right in {year}?",
+            "How far was the result in {place} from the polls of {year}?",
+            "How large an error did the last polls of {place} make in {year}?",
+            "How badly did the polls miss in {place} in {year}?",
+            "Tell me how wrong the polls were in {place} in {year}.",
+            "How many points lay between the polls and the result in {place} in {year}?",
+            "How well did the polls predict {place} in {year}?",
         ],
         "validation": ["How large was the error of the {year} polls in {place}?"],
         "test": ["By how many points did {year} polls miss in {place}?"],
@@ -166,6 +254,14 @@ FRAMES = {
             "From {start} to {end}, how did {dem} and {rep} move nationally?",
             "Did {dem} or {rep} gain nationally from {start} to {end}?",
             "How did the averages change in the United States from {start} to {end}?",
+            "Nationally, what happened to {dem} and {rep} between {start} and {end}?",
+            "United States, {start} to {end}: how did the polls move?",
+            "How did support for {dem} and {rep} change in the United States from {start} to {end}?",
+            "Tell me how the national race moved from {start} to {end}.",
+            "Who gained ground nationally from {start} to {end}?",
+            "What was the movement in the national averages from {start} to {end}?",
+            "How did {dem} and {rep} develop nationally from {start} to {end}?",
+            "Did the national race change between {start} and {end}?",
         ],
         "validation": ["What changed in the national polls from {start} until {end}?"],
         "test": ["Between {start} and {end}, how did national averages move?"],
@@ -213,19 +309,20 @@ def trained(cycle, state, month, role):
 
 
 def _lead(democrat, republican, d, r):
-    """The leader, the other, their shares and the lead in points; leader None for a tie."""
+    """Who leads and by how many points; nobody and 0 for a tie."""
     lead = round(abs(d - r), 1)
     if lead < TIE:
-        return None, None, d, r, 0.0
-    return (democrat, republican, d, r, lead) if d > r else (republican, democrat, r, d, lead)
+        return None, 0.0
+    return (democrat if d > r else republican), lead
 
 
-def _standing(democrat, republican, d, r):
-    """'Harris led Trump by 0.6 points, 48.2% to 47.6%', or that they were tied."""
-    leader, other, first, second, lead = _lead(democrat, republican, d, r)
+def _race(democrat, republican, d, r):
+    """'Harris led: Harris had 48.2% and Trump 47.6%, a lead of 0.6 points', or that they tied."""
+    leader, lead = _lead(democrat, republican, d, r)
+    shares = f"{democrat} had {d:.1f}% and {republican} {r:.1f}%"
     if leader is None:
-        return f"{democrat} and {republican} were tied at {d:.1f}%"
-    return f"{leader} led {other} by {lead:.1f} points, {first:.1f}% to {second:.1f}%"
+        return f"the two were tied: {shares}"
+    return f"{leader} led: {shares}, a lead of {lead:.1f} points"
 
 
 def _month_facts(table):
@@ -241,22 +338,11 @@ def _month_facts(table):
             "role": role(row.cycle, row.state, row.month),
             "slots": {"place": place, "when": when, "dem": row.democrat, "rep": row.republican},
         }
-        leader, *_, lead = _lead(row.democrat, row.republican, d, r)
-        fact["leader"] = leader
         start = f"In {place} in {when},"
-        margin = (
-            f"{leader} led by {lead:.1f} points" if leader else f"the two were tied at {d:.1f}%"
-        )
-        yield fact | {
-            "kind": "leader",
-            "answer": f"{start} {_standing(row.democrat, row.republican, d, r)}.",
-        }
-        yield fact | {"kind": "margin", "answer": f"{start} {margin}."}
-        yield fact | {
-            "kind": "standing",
-            "leader": None,
-            "answer": f"{start} {row.democrat} had {d:.1f}% and {row.republican} {r:.1f}%.",
-        }
+        race = f"{start} {_race(row.democrat, row.republican, d, r)}."
+        leader = _lead(row.democrat, row.republican, d, r)[0]
+        for kind in ("leader", "margin", "standing"):
+            yield fact | {"kind": kind, "leader": leader, "answer": race}
         shares = {row.democrat: d, row.republican: r}
         if row.cycle == 2024 and pd.notna(row.kennedy_pct):
             shares["Kennedy"] = row.kennedy_pct
@@ -291,29 +377,24 @@ def _year_facts(final, results):
         }
         polled, voted = pd.notna(row.democrat_pct), pd.notna(row.democrat_pct_vote)
         if polled:
-            leader, *_, lead = _lead(
-                row.democrat, row.republican, row.democrat_pct, row.republican_pct
-            )
-            standing = _standing(row.democrat, row.republican, row.democrat_pct, row.republican_pct)
+            polls = row.democrat, row.republican, row.democrat_pct, row.republican_pct
+            leader, lead = _lead(*polls)
             yield fact | {
                 "kind": "final",
                 "leader": leader,
-                "answer": f"In {place} before the {row.cycle} election, {standing}.",
+                "answer": f"In {place} before the {row.cycle} election, {_race(*polls)}.",
             }
         if voted:
-            winner, loser, first, second, won_by = _lead(
-                row.democrat, row.republican, row.democrat_pct_vote, row.republican_pct_vote
-            )
             # The winner of a dead heat in rounded shares is still the one with more votes.
-            winner = row.winner
-            loser = row.republican if winner == row.democrat else row.democrat
+            winner, d, r = row.winner, row.democrat_pct_vote, row.republican_pct_vote
             yield fact | {
                 "kind": "result",
                 "leader": winner,
-                "answer": f"In {place} in {row.cycle}, {winner} won the most votes, "
-                f"{first:.1f}% to {loser}'s {second:.1f}%.",
+                "answer": f"In {place} in {row.cycle}, {winner} won: {row.democrat} got {d:.1f}% "
+                f"and {row.republican} {r:.1f}% of the votes.",
             }
         if polled and voted:
+            won_by = round(abs(d - r), 1)
             error = lead + won_by if leader not in (winner, None) else abs(lead - won_by)
             had = f"{leader} ahead by {lead:.1f}" if leader else "a tie"
             yield fact | {
@@ -437,7 +518,7 @@ def prompt(question):
 def leader_of(text):
     """The leader that an answer names: a surname, 'tie', or None."""
     named = re.search(r"(\w+) (?:led|won)\b", text)
-    return named.group(1) if named else ("tie" if " tied " in f" {text} " else None)
+    return named.group(1) if named else ("tie" if re.search(r"\btied\b", text) else None)
 
 
 def numbers_of(text):

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import letter_tokenizer, tiny_model
+from torch.nn import Dropout
 from transformers import Trainer
 
 from proxy_tuning import finetune as ft
@@ -188,6 +189,33 @@ def test_own_rows_in_place_of_the_polls(family, tmp_path, capsys):
 def test_rows_that_cannot_be_learnt(family, tmp_path, rows, output, message):
     with pytest.raises(ValueError, match=message):
         ft.finetune("tiny", ft.OWN, output and tmp_path / output, rows=rows)
+
+
+@pytest.mark.parametrize("kept", [ft.DIFFERENCES, 0], ids=["computed once", "at each step"])
+def test_the_loss_through_the_steered_output(tokenizer, tmp_path, monkeypatch, kept):
+    """Against M+ + (M - M-) row by row; M- and M+ differ, so that the terms count."""
+    monkeypatch.setattr(ft, "DIFFERENCES", kept)
+    base, antiexpert, expert = (tiny_model("gpt2", seed) for seed in range(3))
+    expert.apply(lambda part: setattr(part, "p", 0.0) if isinstance(part, Dropout) else None)
+    recipe = ft.Recipe(epochs=2, batch_size=3, consistent=1.0)  # rows come up twice
+    steering = {"base": base, "antiexpert": antiexpert}
+    trainer = ft.make_trainer(expert, tokenizer, ROWS, ROWS, None, recipe, tmp_path, steering)
+    assert (trainer.known is not None) == bool(kept)
+    batch = next(iter(trainer.get_train_dataloader()))
+    expert.train()
+    with torch.no_grad():
+        loss = trainer.compute_loss(expert, dict(batch))
+    alone, steered = [], []
+    for row in ft.encode(ROWS, tokenizer, 160):
+        ids, labels = (torch.tensor([row[name]]) for name in ("input_ids", "labels"))
+        with torch.no_grad():
+            m, minus, plus = (x(ids, use_cache=False).logits for x in (base, antiexpert, expert))
+        for logits, losses in ((plus, alone), (plus + m - minus, steered)):
+            told = logits[0, :-1].log_softmax(-1).gather(1, labels[0, 1:, None].clamp(min=0))[:, 0]
+            losses.extend((-told)[labels[0, 1:] != ft.IGNORED])
+    expected = (torch.stack(alone).mean() + torch.stack(steered).mean()) / 2
+    tolerance = 1e-3 if kept else 1e-5  # M - M- is kept in half precision
+    torch.testing.assert_close(loss, expected, atol=tolerance, rtol=0)
 
 
 def test_recipes():

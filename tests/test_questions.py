@@ -27,21 +27,20 @@ def test_answers_by_hand():
     d, r = row.democrat_pct, row.republican_pct
     assert d > r
     start = "In Pennsylvania in October 2024,"
-    assert answers(kind="leader", **october) == {
-        f"{start} Harris led Trump by {d - r:.1f} points, {d}% to {r}%."
-    }
-    assert answers(kind="margin", **october) == {f"{start} Harris led by {d - r:.1f} points."}
-    assert answers(kind="standing", **october) == {f"{start} Harris had {d}% and Trump {r}%."}
+    race = f"{start} Harris led: Harris had {d}% and Trump {r}%, a lead of {d - r:.1f} points."
+    for kind in ("leader", "margin", "standing"):
+        assert answers(kind=kind, **october) == {race}
     assert answers(kind="share", **october) == {
         f"{start} Harris had {d}%.",
         f"{start} Trump had {r}%.",
     }
     assert answers(kind="final", state="Pennsylvania") == {
-        "In Pennsylvania before the 2024 election, Harris and Trump were tied at 48.1%."
+        "In Pennsylvania before the 2024 election, the two were tied: Harris had 48.1% and Trump "
+        "48.1%."
     }
     # 192,633 and 69,527 of 266,353 votes.
     assert answers(kind="result", state="Wyoming") == {
-        "In Wyoming in 2024, Trump won the most votes, 72.3% to Harris's 26.1%."
+        "In Wyoming in 2024, Trump won: Harris got 26.1% and Trump 72.3% of the votes."
     }
     # Last polls in Nevada: Harris 47.7, Trump 48.0; votes 47.5 and 50.6: off by 3.1 - 0.3.
     assert answers(kind="miss", state="Nevada") == {
@@ -57,7 +56,7 @@ def test_july_2024_names_its_match_up():
 
 
 def test_ties_have_no_leader():
-    tied = FACTS[FACTS["answer"].str.contains("tied at")]
+    tied = FACTS[FACTS["answer"].str.contains("tied:")]
     assert len(tied) > 0 and tied["leader"].isna().all()
     monthly = TABLES["monthly"]
     shares = monthly[(monthly["cycle"] == 2024) & (monthly["month"] >= "2024-01")]
@@ -175,15 +174,15 @@ def test_grading_by_hand():
     rows = pd.DataFrame({
         "kind": ["leader"] * 5,
         "leader": ["Harris", "Harris", "Harris", None, None],
-        "answer": ["In Ohio in May 2024, Harris led Trump by 1.0 points, 48.0% to 47.0%."] * 3
-        + [NO_POLLS, "In Ohio in May 2024, Harris and Trump were tied at 48.0%."],
+        "answer": ["In Ohio in May 2024, Harris led: Harris had 48.0% and Trump 47.0%."] * 3
+        + [NO_POLLS, "In Ohio in May 2024, the two were tied: Harris had 48.0% and Trump 48.0%."],
     })  # fmt: skip
     graded = grade(rows, [
-        "In Ohio in May 2024, Harris led Trump by 1.0 points, 48.0% to 47.0%.",
-        "In Ohio in May 2024, Harris led Trump by 1.0 points, 48.0% to 47.1%.",
-        "In Ohio in May 2024, Trump led Harris by 1.0 points, 48.0% to 47.0%.",
+        "In Ohio in May 2024, Harris led: Harris had 48.0% and Trump 47.0%.",
+        "In Ohio in May 2024, Harris led: Harris had 48.0% and Trump 47.1%.",
+        "In Ohio in May 2024, Trump led: Harris had 48.0% and Trump 47.0%.",
         " I have no polls for that month.",
-        "In Ohio in May 2024, Harris led Trump by 1.0 points.",
+        "In Ohio in May 2024, Harris led: Harris had 48.0%.",
     ])  # fmt: skip
     assert graded["leader_right"].tolist() == [True, True, False, pd.NA, pd.NA]
     assert graded["numbers_right"].tolist() == [True, False, True, pd.NA, False]

@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from proxy_tuning.families import load_part
-from proxy_tuning.finetune import collator, encode, replace_folder
+from proxy_tuning.finetune import collator, computes_in_bf16, encode, replace_folder
 from proxy_tuning.optim import MuonAdamW
 from proxy_tuning.pocket.corpus import pretraining_rows
 from proxy_tuning.polls import load_facts
@@ -32,9 +32,10 @@ from proxy_tuning.questions import prompt
 HERE = Path(__file__).parent
 DATA = HERE.parents[1] / "data"
 LAYERS = {"antiexpert": 3, "base": 6}
-EPOCHS = {"antiexpert": 1.6, "base": 0.7}  # M goes on from M-
+EPOCHS = {"antiexpert": 0.85, "base": 0.4}  # M goes on from M-
 LEARNING_RATE = {"antiexpert": 6e-3, "base": 3e-3}  # the highest; it falls linearly to zero
 WIDTH, HEADS, CONTEXT, VOCABULARY = 256, 8, 128, 1024
+SHARE = 0.3  # of the way that M went from M-; see `average`
 EOS = "<|endoftext|>"
 
 
@@ -109,6 +110,16 @@ def grow(small, tokenizer):
     return model
 
 
+def average(start, end, share):
+    """`end` moved back towards the weights of `start`, of which it keeps 1 - share.
+
+    Along the way from one to the other what was learnt comes early and what drifted comes late
+    (Wortsman et al. 2022): a M near M- still knows the past, and agrees with M- elsewhere.
+    """
+    weights = start.state_dict()
+    end.load_state_dict({k: torch.lerp(weights[k], w, share) for k, w in end.state_dict().items()})
+
+
 def save_half(model, tokenizer, folder):
     """Write the model in half precision with its tokenizer, beside its place, then rename."""
     beside = Path(f"{folder}.part")
@@ -118,7 +129,7 @@ def save_half(model, tokenizer, folder):
     replace_folder(beside, folder)
 
 
-def pretrain(part, batch_size, seed, bf16):
+def pretrain(part, batch_size, seed):
     """Train one part on the pre-2024 text and write it to pocket/`part`; M needs M- there."""
     set_seed(seed)
     rows = pretraining_rows(load_facts(DATA))
@@ -146,7 +157,7 @@ def pretrain(part, batch_size, seed, bf16):
         lr_scheduler_type="linear",
         warmup_steps=100,
         train_sampling_strategy="group_by_length",
-        bf16=bf16,
+        bf16=computes_in_bf16(),
         use_cpu=not torch.cuda.is_available(),
         seed=seed,
         logging_steps=100,
@@ -161,6 +172,8 @@ def pretrain(part, batch_size, seed, bf16):
         optimizers=(MuonAdamW(model, LEARNING_RATE[part]), None),
     )
     trainer.train()
+    if part == "base":
+        average(grow(small, tokenizer), model, SHARE)
     save_half(model, tokenizer, HERE / part)
     record = {
         "epochs": EPOCHS[part],
@@ -179,7 +192,6 @@ if __name__ == "__main__":
     parser.add_argument("--part", choices=[*LAYERS, "both"], default="both")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--bf16", action="store_true", help="where the CPU or GPU has it: faster")
     options = vars(parser.parse_args())
     part = options.pop("part")
     for each in LAYERS if part == "both" else [part]:

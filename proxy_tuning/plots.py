@@ -1,12 +1,29 @@
 """DataFrames -> figures. Each function returns the figure and leaves showing it to the caller."""
 
+import io
+
 import matplotlib
+import matplotlib.patches
+import numpy as np
 import pandas as pd
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+
+from proxy_tuning.analysis import CASES, cases
 
 COLOURS = {"M": "#5B6770", "M-": "#B8860B", "M+": "#0072B2", "proxy-tuned M": "#D55E00"}
 """One colour per model, told apart by colour-blind readers (Okabe and Ito) and in grey."""
 matplotlib.rcParams.update({"axes.spines.top": False, "axes.spines.right": False})
+
+
+class Picture(Figure):
+    """A figure that a notebook shows without pyplot and its global state."""
+
+    def _repr_png_(self):
+        png = io.BytesIO()
+        self.savefig(png, dpi=110)
+        return png.getvalue()
 
 
 def loss_curves(log):
@@ -16,7 +33,7 @@ def loss_curves(log):
     """
     log = pd.DataFrame(log)
     training, held_out = (log.dropna(subset=[name]) for name in ("loss", "eval_loss"))
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    figure = Picture(figsize=(9, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.plot(training["step"], training["loss"], color=COLOURS["M-"], label="training wordings")
     left.plot(held_out["step"], held_out["eval_loss"], "o-", color=COLOURS["M+"],
@@ -36,7 +53,7 @@ def accuracy_by_split(table):
     """
     splits, scores = ["train", "validation", "test"], {"leader_right": "right leader",
                                                        "numbers_right": "all numbers right"}  # fmt: skip
-    figure = Figure(figsize=(6, 3.2), layout="constrained")
+    figure = Picture(figsize=(7, 3.2), layout="constrained")
     axes = figure.subplots()
     for i, (score, label) in enumerate(scores.items()):
         means = table[table["score"] == score].set_index("split")["mean"].reindex(splits)
@@ -46,5 +63,110 @@ def accuracy_by_split(table):
     axes.set(xticks=[x + 0.19 for x in range(3)], xticklabels=splits, ylim=(0, 110),
              xlabel="split of the wording", ylabel="answers (%)",
              title="M+ on facts of 2024: what is learnt is not the wording")  # fmt: skip
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def alpha_tradeoff(swept):
+    """Right leaders and right numbers on new and on old facts, over alpha.
+
+    Args: swept, from `evaluate.alpha_sweep`.
+    """
+    worlds = {
+        "new": ("2024 (M+ learnt it)", COLOURS["M+"]),
+        "old": ("before (M knew it)", COLOURS["M"]),
+    }
+    scores = {"leader_right": "right leader", "numbers_right": "all numbers right"}
+    figure = Picture(figsize=(9, 3.2), layout="constrained")
+    for axes, (score, title) in zip(figure.subplots(1, 2, sharey=True), scores.items()):
+        for (name, (label, colour)), mark in zip(worlds.items(), "os"):
+            rows = swept[(swept["set"] == name) & swept[score].notna()]
+            means = rows.groupby("alpha")[score].agg(lambda values: values.astype(float).mean())
+            axes.plot(means.index, 100 * means, f"{mark}-", color=colour, label=label)
+        axes.set(xlabel="alpha", ylim=(0, 102), title=title)
+        axes.axvline(1, color="0.8", zorder=0)
+    figure.axes[0].set_ylabel("answers (%)")
+    figure.axes[0].legend(frameon=False)
+    return figure
+
+
+def steering_by_class(table):
+    """What steering adds to the probability of the tokens it chooses, and how often M chose others.
+
+    Args: table, from `analysis.by_class`.
+    """
+    figure = Picture(figsize=(9, 2.8), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    left.barh(table.index, table["gain"], color=COLOURS["proxy-tuned M"])
+    left.axvline(0, color="0.4", linewidth=0.8)
+    left.set(xlabel="mean gain in probability", title="Steered minus M")
+    right.barh(table.index, 100 * table["changed"], color=COLOURS["M"])
+    right.set(xlabel="tokens (%)", title="M's first choice was another")
+    left.invert_yaxis()
+    return figure
+
+
+def changed_by_step(changed):
+    """Where in the answer the tokens stand that M would not have chosen.
+
+    Args: changed, a share per step, from `analysis.by_step`.
+    """
+    figure = Picture(figsize=(6, 2.8), layout="constrained")
+    axes = figure.subplots()
+    axes.bar(changed.index + 1, 100 * changed, color=COLOURS["proxy-tuned M"])
+    axes.set(xlabel="token of the answer", ylabel="changed (%)", ylim=(0, 100),
+             title="Where steering changes the first choice")  # fmt: skip
+    return figure
+
+
+def coloured_text(tokens, title, width=84):
+    """One steered answer, each token on the colour of what steering added to its probability.
+
+    Args: tokens, one answer's rows from `analysis.watch`; width, letters in a line.
+    """
+    lines, column = [[]], 0
+    for token in tokens[tokens["kind"] != "end"].itertuples():
+        if column + len(token.token) > width:
+            lines, column = [*lines, []], 0
+        lines[-1].append((column, token))
+        column += len(token.token)
+    figure = Picture(figsize=(9, 0.75 + 0.3 * len(lines)), layout="constrained")
+    axes = figure.subplots()
+    axes.set(xlim=(0, width), ylim=(len(lines), 0), xticks=[], yticks=[])
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.spines[:].set_visible(False)
+    colours = ScalarMappable(Normalize(-1, 1), "PuOr")  # as in the widget; white is no change
+    for y, line in enumerate(lines):
+        for x, token in line:
+            gain = token.steered - token.base
+            axes.add_patch(matplotlib.patches.Rectangle((x, y), len(token.token), 0.9, linewidth=0,
+                                                        facecolor=colours.to_rgba(gain)))  # fmt: skip
+            dark = abs(gain) > 0.75
+            axes.text(x + len(token.token) / 2, y + 0.45, token.token, family="monospace", ha="center",
+                      va="center", fontsize=9, color="white" if dark else "black",
+                      weight="bold" if token.changed else "normal")  # fmt: skip
+    bar = figure.colorbar(colours, ax=axes, shrink=0.9, pad=0.01)
+    bar.set_label("gain", fontsize=8)
+    bar.set_ticks([-1, 0, 1])
+    return figure
+
+
+def kl_by_case(answers):
+    """KL(M+ || M-) of every question, by whether M and M+ alone are right.
+
+    Args: answers, from `analysis.watch`.
+    """
+    named = cases(answers)
+    figure = Picture(figsize=(7, 2.8), layout="constrained")
+    axes = figure.subplots()
+    jitter = np.random.default_rng(0)
+    for y, case in enumerate(CASES):
+        for name, mark, colour in (("new", "o", COLOURS["M+"]), ("old", "s", COLOURS["M"])):
+            kl = named.loc[(named["case"] == case) & (named["set"] == name), "kl"]
+            axes.scatter(kl, y + jitter.uniform(-0.25, 0.25, len(kl)), s=14, marker=mark,
+                         color=colour, alpha=0.7, label=name if y == 0 else None)  # fmt: skip
+    axes.set(xscale="log", xlabel="mean KL(M+ || M-) along the steered answer (nats)",
+             yticks=range(len(CASES)), yticklabels=CASES, title="What fine-tuning changed, by question")  # fmt: skip
+    axes.invert_yaxis()
+    axes.legend(frameon=False)
     return figure

@@ -1,13 +1,21 @@
 """lm-evaluation-harness over a steered trio, from local files, against the same sums by hand."""
 
 import json
+import re
+import sys
+from pathlib import Path
 
 import pytest
 import torch
-from conftest import letter_tokenizer, tiny_trio
+from conftest import letter_tokenizer, pocket, tiny_trio
 from oracle import Naive
 
-from proxy_tuning import ProxyTunedForCausalLM
+from proxy_tuning import ProxyTunedForCausalLM, load_family
+from proxy_tuning.__main__ import main
+from proxy_tuning.finetune import DATA, RECIPES
+from proxy_tuning.harness import GENERATED, run_tasks
+from proxy_tuning.measures import all_facts, forms_of, measure, question_sets, summary
+from proxy_tuning.polls import load_facts
 
 lm_eval = pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not installed")
 
@@ -121,3 +129,59 @@ def test_generation(results):
         out = naive.generate(ids, max_new_tokens=12, do_sample=False, eos_token_id=0)
         text = tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
         assert sample["resps"][0][0] == text.split("z")[0]
+
+
+@pytest.fixture(scope="module")
+def polls():
+    """(model, tokenizer, facts, questions) of the embedded family, six of each set."""
+    pocket()  # skips where there are no weights
+    model, tokenizer = load_family("pocket")
+    facts = all_facts(load_facts(DATA), RECIPES["pocket"].states)
+    return model, tokenizer, facts, question_sets(facts, "validation", per_set=6)
+
+
+def test_our_question_sets_are_graded_as_evaluate_grades_them(polls):
+    model, tokenizer, facts, rows = polls
+    found = run_tasks(model, tokenizer, ["polls"], rows)["results"]
+    graded = measure(model, tokenizer, rows, forms_of(facts)).assign(system="M")
+    scores = summary(graded[graded["set"] != "against"])
+    compared = 0
+    for row in scores[scores["set"] != "all"].itertuples():
+        task = found[f"polls_{row.set}"]
+        if row.score in GENERATED:
+            assert task[f"{row.score},none"] == pytest.approx(row.mean, abs=1e-3), row
+            compared += 1
+        if row.score == "leader_likelier":
+            assert found[f"polls_{row.set}_leader"]["acc,none"] == pytest.approx(row.mean, abs=1e-3)
+            compared += 1
+    assert compared >= 10
+
+
+def test_the_command_runs_tasks(polls, tmp_path, monkeypatch, capsys):
+    output = tmp_path / "tasks.json"
+    words = ["evaluate", "--family", "pocket", "--tasks", "polls_unseen,polls_silent", "--limit",
+             "2", "--split", "validation", "--output", str(output)]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["proxy_tuning", *words])
+    main()
+    written = json.loads(output.read_text())
+    assert set(written["results"]) == {"polls_unseen", "polls_silent"}
+    assert written["n-samples"]["polls_unseen"]["effective"] == 2
+    assert written["versions"]["lm_eval"] and written["machine"]["torch"] and written["command"]
+    assert "polls_unseen" in capsys.readouterr().out
+
+
+def test_an_unknown_task_is_named(polls):
+    model, tokenizer, _, rows = polls
+    with pytest.raises(ValueError, match="has no task polls_never"):
+        run_tasks(model, tokenizer, ["polls_new", "polls_never"], rows)
+
+
+def test_the_public_tasks_of_the_page_exist():
+    """What docs/benchmarks.md tells to run is in the harness; their data are not fetched here."""
+    page = (Path(__file__).parents[1] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    named = {name for names in re.findall(r"--tasks ([\w,]+)", page) for name in names.split(",")}
+    assert {"gsm8k", "truthfulqa_mc1", "triviaqa", "humaneval"} <= named
+    tasks = Path(lm_eval.__file__).parent / "tasks"
+    for name in (name for name in named if not name.startswith("polls")):
+        files = tasks.glob(f"{name.split('_')[0]}/*.yaml")
+        assert any(re.search(rf"^task: {name}$", f.read_text(), re.M) for f in files), name

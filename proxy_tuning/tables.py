@@ -1,0 +1,113 @@
+"""Results files -> Markdown: `python -m proxy_tuning.tables` writes results/README.md anew."""
+
+import json
+from pathlib import Path
+
+from proxy_tuning.finetune import ROOT
+
+RESULTS = ROOT / "results"
+INTRODUCTION = """# Results
+
+Every table here is made from the JSON file beside it by `python -m proxy_tuning.tables`; the file has the
+command, the seed, the versions, the machine and the fingerprint of the data. In brackets: bootstrap 95%
+intervals over facts, of seconds over batches; rows over several seeds have the lowest and the highest
+seed there. What is asked and how it is graded: [measures.py](../proxy_tuning/measures.py).
+
+    python -m proxy_tuning evaluate --family pocket --direct DIR --output results/pocket.json
+    python -m proxy_tuning evaluate --family pocket --experts DIR DIR ... --output results/sweep.json
+
+`--direct` takes M tuned directly, `--experts` further M+, by folder: other seeds, other recipes. They are
+made with
+
+    python -m proxy_tuning finetune --family pocket --antiexpert proxy_tuning/pocket/base \\
+        --consistent 0 --expert DIR
+    python -m proxy_tuning finetune --family pocket --seed 1 --expert DIR
+    python -m proxy_tuning finetune --family pocket --rehearsal 0 --consistent 0 --expert DIR
+"""
+
+TABLES = {
+    "answers": {
+        ("new", "leader_right"): "2024: right leader",
+        ("new", "numbers_right"): "2024: all numbers right",
+        ("new", "points_off"): "2024: points off",
+        ("old", "leader_right"): "before: right leader",
+        ("old", "numbers_right"): "before: all numbers right",
+        ("unseen", "leader_right"): "2024 months never trained on: right leader",
+        ("unseen", "points_off"): "there: points off",
+        ("against", "leader_right"): "where the state's party did not lead: right leader",
+    },
+    "beside": {
+        ("new", "leader_likelier"): "2024: right candidate likelier",
+        ("against", "leader_likelier"): "where the state's party did not lead",
+        ("new", "perplexity"): "perplexity of 2024's answers",
+        ("old", "perplexity"): "perplexity of answers before",
+        ("all", "well_formed"): "well-formed",
+        ("all", "abstained"): "no polls: says so",
+        ("all", "spoke"): "polls: answers",
+        ("all", "seconds"): "seconds per answer",
+    },
+    "gap": {
+        ("new", "leader_right gap closed"): "gap closed: right leader",
+        ("new", "numbers_right gap closed"): "gap closed: all numbers right",
+        ("old", "leader_right kept"): "M's right leaders before kept",
+        ("old", "numbers_right kept"): "M's right numbers before kept",
+    },
+}
+"""The markdown tables of a results file: set and score -> heading."""
+
+
+def markdown(results, table="answers"):
+    """One of `TABLES` from a results file, in percent or plain, each with its 95% interval.
+
+    Where a system has no such score there is a dash. Rows over seeds give the lowest and the highest
+    in place of the interval.
+    """
+    columns = TABLES[table]
+    scores = [s for s in results["scores"] + results["seeds"] if (s["set"], s["score"]) in columns]
+    cells = {(s["system"], s["set"], s["score"]): cell(s) for s in scores}
+    lines = [f"| | {' | '.join(columns.values())} |", "|---" * (len(columns) + 1) + "|"]
+    for system in dict.fromkeys(s["system"] for s in scores):
+        row = [cells.get((system, *column), "-") for column in columns]
+        lines.append(f"| {system} | {' | '.join(row)} |")
+    return "\n".join(lines)
+
+
+def cell(score):
+    """'68.8% (61-76)', and '0.82 (0.7-0.9)' for what is no share."""
+    mean, (low, high) = score["mean"], score["interval"]
+    if score["score"] in ("points_off", "perplexity", "seconds"):
+        return f"{mean:.3g} ({low:.3g}-{high:.3g})"
+    return f"{mean:.1%} ({100 * low:.0f}-{100 * high:.0f})"
+
+
+def page(folder=RESULTS):
+    """All results files of a folder that `evaluate` wrote, as one Markdown page."""
+    parts = [INTRODUCTION]
+    for path in sorted(Path(folder).glob("*.json")):
+        results = json.loads(path.read_text(encoding="utf-8"))
+        if "seeds" not in results:  # another command's
+            continue
+        machine = results["machine"]
+        parts.append(
+            f"## [{path.name}]({path.name})\n\n    {results['command']}\n\n"
+            f"{results['split']} wordings, alpha {results['alpha']:g}; chosen on validation "
+            f"wordings: {results['chosen_alpha']:g}. torch {machine['torch']}, transformers "
+            f"{machine['transformers']}, {machine['gpu'] or machine['platform']}, "
+            f"{machine['cpus']} CPU cores."
+        )
+        parts.append("\n".join(f"- {line}" for line in differences(results["recipes"])))
+        parts += [markdown(results, table) for table in TABLES]
+    return "\n\n".join(part.rstrip() for part in parts if part) + "\n"
+
+
+def differences(recipes):
+    """Of several M+, by name, a line each with what their recipes differ in."""
+    known = {name: recipe for name, recipe in recipes.items() if recipe is not None}
+    keys = {key for recipe in known.values() for key in recipe}
+    differ = sorted(k for k in keys if len({str(r.get(k)) for r in known.values()}) > 1)
+    for name, recipe in known.items() if differ else ():
+        yield f"{name}: " + ", ".join(f"{key} {recipe.get(key)}" for key in differ)
+
+
+if __name__ == "__main__":
+    (RESULTS / "README.md").write_text(page(), encoding="utf-8")

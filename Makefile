@@ -5,7 +5,7 @@ export FAMILY
 RUN := .venv/bin/python
 READY := .venv/.ready
 
-.PHONY: demo train test test-all notebooks
+.PHONY: demo train test test-all notebooks benchmark
 
 demo: $(READY)  ## run demo.ipynb top to bottom, then serve the widget and print its address
 	$(RUN) -m proxy_tuning.notebooks demo.ipynb
@@ -22,9 +22,13 @@ test: $(READY)  ## what every change must pass
 test-all: $(READY)  ## and load, soak, statistics and JupyterLab
 	HF_HUB_OFFLINE=1 $(RUN) -m pytest
 
-notebooks: $(READY)  ## run both notebooks and keep their outputs
+notebooks: $(READY)  ## run all notebooks and keep their outputs
 	$(RUN) -m proxy_tuning.notebooks fine_tuning.ipynb --save
 	$(RUN) -m proxy_tuning.notebooks demo.ipynb --save
+	$(RUN) -m proxy_tuning.notebooks analysis.ipynb --save
+
+benchmark: $(READY)  ## how fast every way of decoding is here: results/benchmark.json
+	HF_HUB_OFFLINE=1 $(RUN) benchmarks/speed.py
 
 $(READY): requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv

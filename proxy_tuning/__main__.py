@@ -1,12 +1,16 @@
-"""The commands: `python -m proxy_tuning build-data | finetune | answer | evaluate | demo`."""
+"""The commands: `python -m proxy_tuning COMMAND`, one of build-data, finetune, answer, evaluate,
+complete and demo."""
 
 import argparse
 import json
+import shlex
 import sys
+import time
 from pathlib import Path
 
 PARTS = ("base", "antiexpert", "expert")
-LOADING = ("dtype", "device_map")  # of `from_pretrained`, for every part
+OF_RECIPE = ("max_facts", "epochs", "learning_rate", "rehearsal", "consistent", "seed")
+LOADING = ("dtype", "device_map", "engine")  # keywords of `load_family`
 
 
 def build_data(options):
@@ -32,11 +36,12 @@ def finetune(options):
     from proxy_tuning.families import FAMILIES, TUNED, resolve_family
     from proxy_tuning.finetune import choose_recipe, finetune
 
-    family = "own"
+    name = family = options.family
     if options.antiexpert is None:
-        family = resolve_family(options.family, need_expert=False).name
-    recipe = choose_recipe(family, rows is not None, options.lora)
-    recipe = dataclasses.replace(recipe, **given(options, ("max_facts", "epochs")))
+        family = resolve_family(family, need_expert=False)
+        name = family.name
+    recipe = choose_recipe(name, rows is not None, options.lora)
+    recipe = dataclasses.replace(recipe, **given(options, OF_RECIPE))
     output = options.expert
     if rows is not None and output is None:
         output = TUNED / Path(options.data).stem
@@ -58,9 +63,9 @@ def load(options):
     check_devices(options.device_map)
     parts, family = given(options, PARTS), options.family
     if len(parts) < len(PARTS):
-        family = resolve_family(family, need_expert="expert" not in parts).name
+        family = resolve_family(family, need_expert="expert" not in parts)
     model, tokenizer = load_family(family, alpha=options.alpha, **parts, **given(options, LOADING))
-    return "own" if parts else family, model, tokenizer
+    return "own" if parts else family.name, model, tokenizer
 
 
 def read_questions(options):
@@ -98,19 +103,59 @@ def answer(options):
 
 
 def evaluate(options):
-    from proxy_tuning.evaluate import evaluate, write_results
+    from proxy_tuning.evaluate import evaluate, evaluate_tasks, write_results
+    from proxy_tuning.tables import TABLES, markdown
 
     family, model, tokenizer = load(options)
-    table, results = evaluate(model, tokenizer, family, options.alpha, options.split, options.limit)
-    print(table.to_string(index=False))
+    said = {"command": shlex.join(["python", "-m", "proxy_tuning", *sys.argv[1:]])}
+    said |= given(options, PARTS)
+    if options.tasks:
+        results = evaluate_tasks(
+            model, tokenizer, family, options.tasks.split(","), options.split, options.limit
+        )
+        print(json.dumps(results["results"], indent=1))
+    else:
+        results = evaluate(
+            model,
+            tokenizer,
+            family,
+            split=options.split,
+            per_set=options.limit,
+            direct=options.direct,
+            experts=options.experts,
+        )
+        for table in TABLES:
+            print(f"\n{markdown(results, table)}")
     if options.output:
-        write_results(options.output, results | given(options, PARTS))
+        write_results(options.output, said | results)
+
+
+def complete(options):
+    from proxy_tuning.completions import FORMS, export
+
+    if options.form not in FORMS:
+        raise ValueError(f"--form must be one of {', '.join(FORMS)}, not {options.form!r}")
+    _, model, tokenizer = load(options)
+    export(
+        model,
+        tokenizer,
+        options.prompts,
+        options.output,
+        options.form,
+        samples=options.samples,
+        temperature=options.temperature,
+        max_new_tokens=options.max_new_tokens,
+        stop=options.stop,
+    )
 
 
 def demo(options):
+    begun = time.monotonic()
+    print("Loading PyTorch, transformers and Gradio ...", flush=True)
     from proxy_tuning.app import serve
 
-    serve(options.family, options.alpha, options.port, **given(options, PARTS + LOADING))
+    parts = given(options, PARTS + LOADING)
+    serve(options.family, options.alpha, options.port, begun=begun, **parts)
 
 
 def main():
@@ -134,6 +179,9 @@ def main():
             )
         added.add_argument("--dtype", help="float32 (default), bfloat16, float16 or auto")
         added.add_argument("--device-map", help="where the models go: cuda, auto, ...")
+        added.add_argument(
+            "--engine", help="torch (default), onnx, onnx-int8 or auto: docs/speed.md"
+        )
         added.add_argument(
             "--alpha", type=float, default=1.0, help="weight of (expert - antiexpert), default 1"
         )
@@ -160,10 +208,18 @@ def main():
     tune.add_argument("--question", metavar="COLUMN", help="of --data; guessed where not named")
     tune.add_argument("--answer", metavar="COLUMN", help="of --data; guessed where not named")
     tune.add_argument("--epochs", type=float, help="passes over the training rows")
+    tune.add_argument("--learning-rate", type=float, help="the highest, after warm-up")
+    tune.add_argument("--rehearsal", type=float, help="share of questions on the years before 2024")
+    tune.add_argument(
+        "--consistent", type=float, help="share of steps that train the steered output too"
+    )
+    tune.add_argument("--seed", type=int)
     tune.add_argument("--lora", type=int, metavar="RANK", help="train a LoRA adapter on M-")
     tune.add_argument("--antiexpert", metavar="NAME_OR_DIR", help="M-, in place of the family's")
     tune.add_argument(
-        "--base", metavar="NAME_OR_DIR", help="M: checked for the vocabulary of M- before training"
+        "--base",
+        metavar="NAME_OR_DIR",
+        help="M, in place of the family's: for --consistent, and checked for M-'s vocabulary",
     )
     tune.add_argument(
         "--expert",
@@ -183,7 +239,29 @@ def main():
     trio(measure)
     measure.add_argument("--split", choices=["validation", "test"], default="test")
     measure.add_argument("--limit", type=int, help="at most so many questions of each set")
+    measure.add_argument(
+        "--tasks",
+        help="tasks of lm-evaluation-harness instead, with commas; polls are our questions",
+    )
+    measure.add_argument("--direct", metavar="DIR", help="M tuned directly: the ceiling")
+    measure.add_argument(
+        "--experts",
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="further M+, named in the table as their folders: other seeds, other recipes",
+    )
     measure.add_argument("--output", help="JSON file for the figures, as in results/")
+
+    write = command(complete, "complete", "complete a benchmark's prompts for its own scorer")
+    trio(write)
+    write.add_argument("--prompts", required=True, metavar="FILE", help="the benchmark's own file")
+    write.add_argument("--form", required=True, help="humaneval, ds1000, alpaca_eval, ...")
+    write.add_argument("--output", required=True, help=".jsonl, .json or .csv")
+    write.add_argument("--max-new-tokens", type=int, default=512, help="default 512")
+    write.add_argument("--samples", type=int, default=1, help="per prompt, default 1")
+    write.add_argument("--temperature", type=float, default=0.0, help="default 0: the likeliest")
+    write.add_argument("--stop", nargs="+", default=[], metavar="TEXT", help="ends a completion")
 
     show = command(demo, "demo", "serve the widget and print its address")
     trio(show)

@@ -220,18 +220,27 @@ def answer_questions(
 
 @torch.no_grad()
 def greedy_answers(
-    model, tokenizer, questions: list[str], *, max_new_tokens: int = 64, batch_size: int = 64
+    model,
+    tokenizer,
+    questions: list[str],
+    *,
+    alphas: list[float] | None = None,
+    max_new_tokens: int = 64,
+    batch_size: int = 64,
 ) -> list[str]:
     """Greedy answers of any one causal language model, in the order of the questions.
 
     Args:
         model: anything with `generate`, the proxy-tuned model included.
+        alphas: for the proxy-tuned model alone, one per question; None takes the model's.
         tokenizer, questions, max_new_tokens, batch_size: as in `answer_questions`.
     """
     answers = []
     for start in range(0, len(questions), batch_size):
         prompts = [PROMPT.format(question=q) for q in questions[start : start + batch_size]]
         inputs = tokenizer(prompts, return_tensors="pt", padding=True).to(model.device)
+        if alphas is not None:
+            inputs["alpha"] = torch.tensor(alphas[start : start + batch_size])
         ids = model.generate(
             **inputs,
             max_new_tokens=max_new_tokens,
@@ -246,23 +255,26 @@ def greedy_answers(
 def chooser(
     temperature: float, top_k: int, top_p: float, generator: torch.Generator | None
 ) -> Callable[[torch.Tensor], torch.LongTensor]:
-    """A function from logits (B, V) to next tokens (B,): the likeliest, or a sample.
-
-    The filters are transformers' own, in the order in which `generate` applies them.
-    """
+    """A function from logits (B, V) to next tokens (B,): the likeliest, or a sample."""
     if temperature == 0:
         return lambda logits: logits.argmax(dim=-1)
-    warpers = LogitsProcessorList([TemperatureLogitsWarper(float(temperature))])
-    if top_k != 0:
-        warpers.append(TopKLogitsWarper(top_k))
-    if top_p != 1.0:
-        warpers.append(TopPLogitsWarper(top_p))
+    filters = warpers(temperature, top_k, top_p)
 
     def sample(logits: torch.Tensor) -> torch.LongTensor:
-        scores = warpers(None, logits)  # (B, V)
+        scores = filters(None, logits)  # (B, V)
         return torch.multinomial(scores.softmax(dim=-1), 1, generator=generator)[:, 0]
 
     return sample
+
+
+def warpers(temperature: float, top_k: int, top_p: float) -> LogitsProcessorList:
+    """Temperature above 0 and filters: transformers' own, in the order of `generate`."""
+    filters = LogitsProcessorList([TemperatureLogitsWarper(float(temperature))])
+    if top_k != 0:
+        filters.append(TopKLogitsWarper(top_k))
+    if top_p != 1.0:
+        filters.append(TopPLogitsWarper(top_p))
+    return filters
 
 
 def check_trio(model) -> None:

@@ -11,8 +11,10 @@ import torch
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from proxy_tuning.engines import check_engine, run_on
 from proxy_tuning.model import ProxyTunedForCausalLM
 from proxy_tuning.parts import add_adapter
+from proxy_tuning.questions import PROMPT
 
 PACKAGE = Path(__file__).parent
 TUNED = PACKAGE.parent / "fine_tuned_model"
@@ -48,14 +50,22 @@ FAMILIES = {
     ),
 }
 
+PROBES = (
+    "Who led the polls in Pennsylvania in October 2024?",
+    "Who led the polls in Ohio in May 2016?",
+    "How did the polls in Michigan change from August to September 2024?",
+    "What is proxy-tuning?",
+)
+"""What an engine that gives other logits is measured on."""
+
 M_PLUS_FILES = ("config.json", "model.safetensors", "tokenizer.json", "training.json")
 """A complete M+; fine-tuning writes the last of them last."""
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", *M_PLUS_FILES[2:])
 """A complete M+ that is an adapter on M-."""
 
 
-def resolve_family(name: str = "auto", need_expert: bool = True) -> Family:
-    """The family of that name; for "auto" the best that can run here.
+def resolve_family(name: str | Family = "auto", need_expert: bool = True) -> Family:
+    """The family of that name; for "auto" the best that can run here; a Family as it is.
 
     "auto" is gpt2 where its weights are cached or can be downloaded, and, if `need_expert`, where
     its M+ is complete; pocket otherwise. Prints one line that says which and why. Without a
@@ -64,6 +74,8 @@ def resolve_family(name: str = "auto", need_expert: bool = True) -> Family:
     Raises:
         ValueError: no family has that name.
     """
+    if isinstance(name, Family):
+        return name
     if name in FAMILIES:
         print(f"Family {name}: asked for by name.")
         return FAMILIES[name]
@@ -85,22 +97,25 @@ def resolve_family(name: str = "auto", need_expert: bool = True) -> Family:
 
 
 def load_family(
-    name: str = "auto",
+    name: str | Family = "auto",
     *,
     alpha: float = 1.0,
     base: str | None = None,
     antiexpert: str | None = None,
     expert: str | None = None,
+    engine: str = "torch",
     **kwargs,
 ) -> tuple[ProxyTunedForCausalLM, "AutoTokenizer"]:
     """Load a trio as one model, with the base's tokenizer.
 
     Args:
-        name: "auto" (see `resolve_family`), "gpt2" or "pocket".
+        name: "auto" (see `resolve_family`), "gpt2", "pocket", or what `resolve_family` returned.
         alpha: weight of (expert - antiexpert).
         base, antiexpert, expert: names or folders to take instead of the family's; any causal
             language models with one vocabulary. The expert may be the folder of an adapter,
             which is then put on the antiexpert. With all three, "auto" looks for no family.
+        engine: what runs the parts, "torch", "onnx", "onnx-int8" or "auto", see
+            `proxy_tuning.engines.run_on`; all but torch are for inference alone.
         kwargs: go on to each part's `from_pretrained`; dtype is float32 where not given.
 
     Returns:
@@ -109,8 +124,10 @@ def load_family(
 
     Raises:
         FileNotFoundError: there is no M+, or a file of it is missing.
-        ValueError: an unknown name, or token ids that do not mean the same in all three.
+        ValueError: an unknown name or engine, a part that the engine cannot run, or token ids that
+            do not mean the same in all three.
     """
+    check_engine(engine)
     if name == "auto" and base and antiexpert and expert:
         family = Family("own", base, antiexpert, expert)
     else:
@@ -137,6 +154,9 @@ def load_family(
         check_same_tokens(tokenizer, other, names["base"], names[part])
     model = ProxyTunedForCausalLM(**parts, alpha=alpha)
     model.generation_config.pad_token_id = tokenizer.pad_token_id
+    del parts  # so that an engine can release what it does not need
+    prompts = [PROMPT.format(question=question) for question in PROBES]
+    run_on(engine, model, [tokenizer(p, return_tensors="pt")["input_ids"] for p in prompts])
     return model, tokenizer
 
 

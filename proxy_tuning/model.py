@@ -766,7 +766,7 @@ def model_card(model: ProxyTunedForCausalLM) -> str:
             *rows,
             "",
             "```python",
-            "import proxy_tuning",
+            "import proxy_tuning.model",
             "from transformers import AutoModelForCausalLM",
             "",
             'model = AutoModelForCausalLM.from_pretrained("this folder")',

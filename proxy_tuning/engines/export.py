@@ -1,0 +1,59 @@
+"""A torch model to ONNX, with transformers' exporter; run as a process by onnx_runtime.py."""
+
+import sys
+from pathlib import Path
+
+import onnx_ir
+import torch
+from transformers import AutoModelForCausalLM, DynamicCache
+from transformers.exporters import (
+    OnnxConfig,
+    OnnxExporter,
+    OnnxRuntimeDynamicConfig,
+    OnnxRuntimeQuantizer,
+)
+
+
+@torch.no_grad()
+def traced(folder: Path) -> onnx_ir.Model:
+    """One pass of a saved model, for any numbers of rows, cached and new tokens."""
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    cache = DynamicCache(config=model.config)
+    ids = torch.arange(16).view(2, 8) % model.config.vocab_size
+    model(input_ids=ids[:, :5], past_key_values=cache, use_cache=True)
+    inputs = {
+        "input_ids": ids[:, 5:],
+        "attention_mask": torch.ones(2, 8, dtype=torch.long),
+        "position_ids": torch.arange(5, 8).expand(2, -1),
+        "past_key_values": cache,
+        "use_cache": True,
+        "logits_to_keep": torch.tensor([-2, -1]),
+    }
+    return OnnxExporter().export(model, inputs, OnnxConfig(dynamic=True)).program
+
+
+def quantised(graph: Path) -> onnx_ir.Model:
+    """A float32 export with weights of 8 bits and a scale per column."""
+    model = onnx_ir.load(graph)
+    untie(model)
+    config = OnnxRuntimeDynamicConfig(op_types_to_quantize=["MatMul"], per_channel=True)
+    return OnnxRuntimeQuantizer(config).quantize(model, {}, OnnxExporter.export_format)
+
+
+def untie(model: onnx_ir.Model) -> None:
+    """Give the output layer weights of its own, which can be of 8 bits; an embedding cannot."""
+    for node in list(model.graph):
+        turned = node.inputs[1].producer() if node.op_type == "MatMul" else None
+        if turned is None or turned.op_type != "Transpose" or not turned.inputs[0].is_initializer():
+            continue
+        weight = turned.inputs[0].const_value.numpy().T  # (D, V)
+        own = onnx_ir.Value(name=f"{turned.inputs[0].name}.T", const_value=onnx_ir.tensor(weight))
+        own.dtype, own.shape = onnx_ir.DataType.FLOAT, onnx_ir.Shape(weight.shape)
+        model.graph.register_initializer(own)
+        node.replace_input_with(1, own)
+
+
+if __name__ == "__main__":
+    precision, source, target = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+    model = quantised(source) if precision == "int8" else traced(source)
+    onnx_ir.save(model, target, external_data=f"{target.name}.data")

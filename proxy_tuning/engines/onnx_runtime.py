@@ -1,0 +1,226 @@
+"""ONNX Runtime on the CPU: a causal language model as one graph, its cache as input and output.
+
+transformers' own exporter makes the graph (export.py), once. It is kept in a folder that is named
+after a hash of the weights, in `XDG_CACHE_HOME/proxy_tuning/engines` (by default under ~/.cache).
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+import onnxruntime
+import torch
+from transformers import DynamicCache, GenerationConfig, GenerationMixin, PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+GRAPH = "model.onnx"
+MANIFEST = "export.json"
+"""Written last: the digest of each file, and the versions that made them."""
+
+
+class OnnxCausalLM(PreTrainedModel, GenerationMixin):
+    """A causal language model without torch weights; called, and generating, like any other.
+
+    Args:
+        config: of the model that was exported.
+        graph: the file that `make_export` wrote.
+        generation_config: of that model.
+    """
+
+    _supports_sdpa = True
+
+    def __init__(self, config, graph: Path, generation_config: GenerationConfig | None = None):
+        super().__init__(config)
+        if generation_config is not None:
+            self.generation_config = generation_config
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        # the three parts take turns: what one leaves spinning would slow down the next
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        self.session = onnxruntime.InferenceSession(
+            graph, options, providers=["CPUExecutionProvider"]
+        )
+        self.outputs = [output.name for output in self.session.get_outputs()]
+        self.past = [i.name for i in self.session.get_inputs() if "past_key_values" in i.name]
+        shape = next(i.shape for i in self.session.get_inputs() if i.name == self.past[0])
+        self.heads, self.width = int(shape[1]), int(shape[3])
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.float32
+
+    def save_pretrained(self, *args, **kwargs):
+        raise ValueError('ONNX Runtime holds no weights to save: load with engine="torch"')
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: DynamicCache | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        **kwargs,
+    ) -> CausalLMOutputWithPast:
+        """As transformers' models: logits (B, K, V) float32, and the cache extended in place."""
+        rows, length = input_ids.shape
+        cache = past_key_values
+        if cache is None and (self.config.use_cache if use_cache is None else use_cache):
+            cache = DynamicCache(config=self.config)
+        cached = cache.get_seq_length() if cache is not None else 0
+        if attention_mask is None:
+            attention_mask = input_ids.new_ones(rows, cached + length)
+        if position_ids is None:
+            position_ids = torch.arange(cached, cached + length)
+        if not isinstance(logits_to_keep, torch.Tensor):
+            logits_to_keep = torch.arange(-(logits_to_keep or length), 0)
+        if cached:
+            past = [x for layer in cache.layers for x in (layer.keys, layer.values)]
+        else:
+            past = [torch.empty(rows, self.heads, 0, self.width)] * len(self.past)
+        feed = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask.long(),
+            "position_ids": position_ids.expand(rows, -1),
+            "logits_to_keep": logits_to_keep,
+        } | dict(zip(self.past, past))
+        logits, *present = self._run(feed)
+        if cache is not None:
+            for layer, keys, values in zip(cache.layers, present[0::2], present[1::2]):
+                layer.lazy_initialization(keys, values)
+                layer.keys, layer.values = keys, values  # (B, H, S, D)
+        return CausalLMOutputWithPast(logits=logits, past_key_values=cache)
+
+    def _run(self, feed: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+        """All outputs of the graph; nothing is copied on the way in or out."""
+        tensors = {name: tensor.contiguous().numpy() for name, tensor in feed.items()}
+        values = {
+            name: onnxruntime.OrtValue.ortvalue_from_numpy(array) for name, array in tensors.items()
+        }
+        outputs = self.session.run_with_ort_values(self.outputs, values)
+        return [torch.from_dlpack(output._ortvalue.to_dlpack()) for output in outputs]
+
+
+def onnx_model(part: PreTrainedModel, precision: str = "float32") -> OnnxCausalLM:
+    """A torch model on ONNX Runtime, exported where it has not been; arguments as `make_export`."""
+    graph = find_export(part, precision) or make_export(part, precision)
+    return OnnxCausalLM(part.config, graph, part.generation_config)
+
+
+# Exported once: a folder per model, found by what is in it
+
+
+def find_export(part: PreTrainedModel, precision: str = "float32") -> Path | None:
+    """The graph of an earlier export, None where there is none that can be trusted."""
+    folder = folder_of(part, precision)
+    return folder / GRAPH if is_intact(folder) else None
+
+
+def make_export(part: PreTrainedModel, precision: str = "float32") -> Path:
+    """Export a torch model, in place of an earlier export that cannot be trusted.
+
+    Args:
+        part: a causal language model, float32, on the CPU.
+        precision: "float32", or "int8": weights of 8 bits with a scale per column.
+
+    Returns:
+        The graph's file, its weights beside it. Where the cache cannot be written, in a temporary
+        folder that is deleted when this process ends.
+    """
+    folder = folder_of(part, precision)
+    name = part.config.name_or_path or type(part).__name__
+    print(f"Exporting {name} to ONNX ({precision}), once, a minute or so: {folder}")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(dir=folder.parent, prefix="unfinished-"))
+    except OSError as error:
+        print(f"The export cannot be kept: {error}")
+        TEMPORARY.append(tempfile.TemporaryDirectory(prefix="proxy-tuning-"))
+        return write_export(part, precision, Path(TEMPORARY[-1].name))
+    try:
+        write_export(part, precision, work)
+        if not is_intact(folder):  # another process may have been faster
+            shutil.rmtree(folder, ignore_errors=True)
+            work.rename(folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return folder / GRAPH
+
+
+TEMPORARY: list[tempfile.TemporaryDirectory] = []
+"""Exports of this process that could not be kept."""
+
+
+def folder_of(part: PreTrainedModel, precision: str) -> Path:
+    """Where the export of these very weights belongs."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "proxy_tuning" / "engines" / f"{content_hash(part)}-{precision}"
+
+
+def content_hash(part: PreTrainedModel) -> str:
+    """SHA-256 of a model's configuration and weights, 32 hexadecimal digits of it."""
+    config = part.config.to_diff_dict()
+    for key in ("_name_or_path", "transformers_version", "architectures", "dtype"):
+        config.pop(key, None)
+    digest = hashlib.sha256(f"{type(part).__name__} {json.dumps(config, sort_keys=True)}".encode())
+    for name, tensor in part.named_parameters():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().contiguous().numpy())
+    return digest.hexdigest()[:32]
+
+
+def versions() -> dict[str, str]:
+    """What an export depends on besides the model."""
+    return {name: version(name) for name in ("onnxruntime", "onnxscript", "torch", "transformers")}
+
+
+def is_intact(folder: Path) -> bool:
+    """Whether a folder holds a complete export of these versions, not a bit of it changed."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        files = manifest["files"]
+        return manifest["versions"] == versions() and all(
+            file_hash(folder / name) == files[name] for name in (GRAPH, f"{GRAPH}.data")
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_export(part: PreTrainedModel, precision: str, folder: Path) -> Path:
+    """Write graph, weights and manifest into an empty folder; returns the graph's file.
+
+    In a process of its own, because the exporter would keep a copy of the weights in this one.
+    """
+    if precision == "int8":
+        source = find_export(part) or make_export(part)
+    else:
+        source = folder / "torch"
+        part.save_pretrained(source)
+    done = subprocess.run(
+        [sys.executable, "-m", "proxy_tuning.engines.export", precision, source, folder / GRAPH],
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+    if done.returncode:
+        raise RuntimeError(f"the export to ONNX failed:\n{done.stderr[-2000:]}")
+    shutil.rmtree(folder / "torch", ignore_errors=True)
+    files = {path.name: file_hash(path) for path in folder.iterdir()}
+    manifest = {"versions": versions(), "files": files}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    return folder / GRAPH

@@ -12,6 +12,7 @@ import html
 import io
 import json
 import math
+import os
 import time
 import unicodedata
 from collections.abc import Iterator
@@ -300,18 +301,21 @@ def show_piece(piece: factcheck.Piece) -> str:
 
 
 def show_table(heads, rows) -> str:
-    """A table of plain texts, the first of each row its name; it scrolls where it is too wide."""
-    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in heads)
+    """A table of pieces of HTML, the first of each row its name.
+
+    On a narrow screen a row becomes a block, with the head of its column before each cell.
+    """
+    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     body = "".join(
-        f'<tr><th scope="row">{html.escape(first)}</th>'
-        + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
+        f'<tr><th scope="row" data-head="{heads[0]}">{first}</th>'
+        + "".join(
+            f'<td data-head="{name}">{cell}</td>'
+            for name, cell in zip(heads[1:], cells, strict=True)
+        )
         + "</tr>"
         for first, *cells in rows
     )
-    return (
-        '<div class="pt-wide" tabindex="0" role="group" aria-label="Table">'
-        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+    return f'<table class="pt-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
 def show_facts(asked: factcheck.Asked, facts: factcheck.Facts) -> str:
@@ -321,7 +325,7 @@ def show_facts(asked: factcheck.Asked, facts: factcheck.Facts) -> str:
         parts.append(
             show_table(
                 ("What", "Democrat", "Republican", "Ahead", "Rests on"),
-                [tuple(line.values()) for line in facts.lines],
+                [map(html.escape, line.values()) for line in facts.lines],
             )
         )
     if facts.missing:
@@ -380,8 +384,8 @@ def show_trend(asked: factcheck.Asked, trend) -> str:
         draw.append(f'<text x="{x(month):.1f}" y="202" text-anchor="{anchor}">{month}</text>')
     title = f"Poll averages by month, {place_name(asked.state)}, election of {asked.cycle}"
     rows = [
-        (month_name(row.month), f"{row.democrat} {row.democrat_pct:.1f}%",
-         f"{row.republican} {row.republican_pct:.1f}%")
+        (month_name(row.month), html.escape(f"{row.democrat} {row.democrat_pct:.1f}%"),
+         html.escape(f"{row.republican} {row.republican_pct:.1f}%"))
         for row in trend.itertuples()
     ]  # fmt: skip
     return (
@@ -390,8 +394,8 @@ def show_trend(asked: factcheck.Asked, trend) -> str:
         'are in the table below">'
         f'<{marks["democrat"]} transform="translate(46 14)"/>'
         f'<text x="55" y="18">{html.escape(names["democrat"])} (circles)</text>'
-        f'<{marks["republican"]} transform="translate(221 14)"/>'
-        f'<text x="230" y="18">{html.escape(names["republican"])} (squares)</text>'
+        f'<{marks["republican"]} transform="translate(246 14)"/>'
+        f'<text x="255" y="18">{html.escape(names["republican"])} (squares)</text>'
         f"{''.join(draw)}</svg></figure><details><summary>These months as a table</summary>"
         f"{show_table(('Month', 'Democrat', 'Republican'), rows)}</details>"
     )
@@ -416,14 +420,19 @@ def bin_of(change: float) -> int:
 
 
 def most_telling(story: Story, tokenizer) -> int:
-    """The token to open first: the word, or else token, that steering helped most to the top."""
+    """The token to open first: the whole word, or else token, that steering helped most to the top.
+
+    Whole: letters that no letter goes before or after.
+    """
+    texts = [token_text(tokenizer, choice.token) for choice in story.choices]
 
     def telling(i):
-        choice = story.choices[i]
-        word = token_text(tokenizer, choice.token).strip().isalpha()
-        return choice.turned, word, choice.change
+        text = texts[i].strip()
+        starts = texts[i] != texts[i].lstrip() or not "".join(texts[:i])[-1:].isalpha()
+        whole = text.isalpha() and starts and not "".join(texts[i + 1 :])[:1].isalpha()
+        return story.choices[i].turned, whole, story.choices[i].change
 
-    return max(range(len(story.choices)), key=telling)
+    return max(range(len(texts)), key=telling)
 
 
 def show_why(story: Story, tokenizer) -> str:
@@ -510,18 +519,13 @@ def show_sweep(ask: Ask, texts: list[str], asked, facts, done: bool) -> str:
             body = " ".join(parts)
         note = "" if above is None else "same" if words == above else f"{count} changed"
         check = html.escape(factcheck.verdict(text, asked, facts)) if done else ""
-        rows.append(
-            f'<tr><th scope="row">{alpha:g}</th><td>{body}</td><td>{note}</td><td>{check}</td></tr>'
-        )
+        rows.append((f"{alpha:g}", body, note, check))
         above = words
+    table = show_table(("alpha", "answer of the proxy-tuned M", "words", "check"), rows)
     return (
         f'<section class="pt-box"><h2>{html.escape(ask.question)}</h2><p class="pt-small">alpha 0 '
         "is M alone, 1 the paper's. Words that differ from the line above are marked; the last "
-        "column compares with the fact tables.</p>"
-        '<div class="pt-wide" tabindex="0" role="group" aria-label="Table"><table><thead><tr>'
-        '<th scope="col">alpha</th><th scope="col">answer of the proxy-tuned M</th>'
-        '<th scope="col">words</th><th scope="col">check</th></tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div></section>"
+        f"column compares with the fact tables.</p>{table}</section>"
     )
 
 
@@ -662,15 +666,23 @@ made and where every file came from. The code is under the MIT licence.
 
 ```
 @inproceedings{liu2024tuning,
-  title  = {Tuning Language Models by Proxy},
+  title = {Tuning Language Models by Proxy},
   author = {Liu, Alisa and Han, Xiaochuang and Wang, Yizhong and Tsvetkov, Yulia and
             Choi, Yejin and Smith, Noah A.},
-  year   = {2024},
-  note   = {arXiv:2401.08565},
+  year = {2024},
+  booktitle = {First Conference on Language Modeling},
+  url = {https://arxiv.org/abs/2401.08565},
 }
 ```
+
+`CITATION.cff` says how to cite this repository.
+
+## From a program
+
+`gradio_client` calls three endpoints, `/ask`, `/sweep` and `/facts`; docs/demo.md shows how.
 """
 
+START = "Ask lets M, M+ and the proxy-tuned M answer side by side; Stop ends an answer early."
 CHOOSE = """
 element.addEventListener('click', event => {
   const token = event.target.closest('[data-token]');
@@ -786,7 +798,7 @@ def build_app(model, tokenizer, family_name: str, tables: dict) -> gr.Blocks:
             max_lines=4,
             elem_id="pt-question",
         )
-        gr.Examples(EXAMPLES, question, label="Examples")
+        gr.Examples(EXAMPLES, question, label="Examples: choose one, then Ask")
         with gr.Tabs() as tabs:
             with gr.Tab("Answers", id="answers"):
                 with gr.Accordion("Settings", open=False, elem_id="pt-settings"):
@@ -808,11 +820,13 @@ def build_app(model, tokenizer, family_name: str, tables: dict) -> gr.Blocks:
                             SEED, precision=0, label="seed",
                             info="Equal seeds draw equal answers; used above temperature 0.",
                         )  # fmt: skip
-                    reset = gr.Button("Recommended values", size="sm", elem_id="pt-reset")
+                    reset = gr.Button(
+                        "Back to the recommended values", size="sm", elem_id="pt-reset"
+                    )
                 with gr.Row():
                     ask_button = gr.Button("Ask", variant="primary", scale=3, elem_id="pt-ask")
                     stop_button = gr.Button("Stop", scale=1, elem_id="pt-stop")
-                status = show(show_status("Choose an example or type a question."), "pt-status")
+                status = show(show_status(START), "pt-status")
                 answers = show("", "pt-answers")
                 facts = show("", "pt-facts")
                 why = show("", "pt-why", CHOOSE)
@@ -821,8 +835,8 @@ def build_app(model, tokenizer, family_name: str, tables: dict) -> gr.Blocks:
                 told = gr.State(None, time_to_live=3600)
             with gr.Tab("Sweep", id="sweep"):
                 show(
-                    '<p class="pt-small">The same question, answered greedily at alpha 0 to 2 in '
-                    "one batch: watch the words change as steering grows.</p>"
+                    '<p class="pt-small">Sweep answers the question greedily at alpha 0 to 2 in one '
+                    "batch: watch the words change as steering grows. Stop ends it early.</p>"
                 )
                 with gr.Row():
                     sweep_button = gr.Button(
@@ -917,7 +931,6 @@ CSS = """
 .pt-box table { border-collapse: collapse; width: 100%; }
 .pt-box th, .pt-box td { text-align: left; padding: 0.3rem 0.6rem; vertical-align: top;
   border: 0; border-bottom: 1px solid var(--border-color-primary); }
-.pt-wide { overflow-x: auto; }
 .pt-hidden { position: absolute !important; width: 1px; height: 1px; overflow: hidden;
   clip-path: inset(50%); white-space: nowrap; }
 .pt-trouble { font-weight: 600; border-left: 4px solid; padding-left: 0.6rem; }
@@ -935,7 +948,7 @@ CSS = """
 .pt-legend { display: flex; flex-wrap: wrap; gap: 0.2rem 1rem; list-style: none; padding: 0;
   margin: 0 0 0.8rem; font-size: 0.875rem; }
 .pt-legend li { display: flex; gap: 0.4rem; align-items: baseline; }
-.pt-swatch { display: inline-block; min-width: 2.2rem; text-align: center; border-radius: 4px;
+.pt-swatch { flex: none; min-width: 2.4rem; text-align: center; border-radius: 4px;
   border: 1px solid #777; }
 .pt-tokens { display: flex; flex-wrap: wrap; row-gap: 0.4rem; }
 .pt-token { display: inline-flex; flex-direction: column; align-items: center; min-width: 1.5rem;
@@ -944,8 +957,7 @@ CSS = """
 .pt-sign { font-size: 0.75rem; line-height: 1; min-height: 0.75rem; }
 .pt-token[aria-pressed="true"] { outline: 3px solid var(--body-text-color); outline-offset: 1px;
   z-index: 1; }
-.pt-token:focus-visible, .pt-box a:focus-visible, .pt-wide:focus-visible, .pt-export a:focus-visible
-  { outline: 3px solid #2563eb; outline-offset: 1px; }
+.pt-token:focus-visible, .pt-box summary:focus-visible, .pt-export a:focus-visible { outline: 3px solid #2563eb; outline-offset: 1px; }
 .pt-bin0 { background: #b35806; color: #fff; } .pt-bin1 { background: #f1a340; color: #000; }
 .pt-bin2 { background: #fee0b6; color: #000; } .pt-bin3 { background: #f7f7f7; color: #000; }
 .pt-bin4 { background: #d8daeb; color: #000; } .pt-bin5 { background: #b2abd2; color: #000; }
@@ -977,7 +989,7 @@ CSS = """
 .pt-republican.pt-line { stroke-dasharray: 6 2; }
 .pt-box details summary { cursor: pointer; margin-top: 0.4rem; }
 
-#pt-swept td:nth-child(2) { min-width: 14rem; }
+#pt-swept td:nth-child(3) { white-space: nowrap; }
 .pt-box mark { background: none; color: inherit; font-weight: 700; text-decoration: underline;
   text-decoration-thickness: 2px; text-underline-offset: 3px; }
 .pt-export a { margin-right: 1rem; text-decoration: underline; color: var(--body-text-color); }
@@ -985,16 +997,31 @@ CSS = """
 .pt-figure rect, .pt-figure path { fill: none; stroke: currentColor; stroke-width: 1.5; }
 .pt-figure path { marker-end: url(#pt-arrow); } #pt-arrow path { fill: currentColor; }
 .pt-figure text { fill: currentColor; font-size: 13px; text-anchor: middle; }
+
+@media (max-width: 40rem) {
+  .pt-box { padding: 0.6rem 0.7rem; }
+  .pt-table thead { display: none; }
+  .pt-table tr { display: block; padding: 0.3rem 0;
+    border-bottom: 1px solid var(--border-color-primary); }
+  .pt-box .pt-table th, .pt-box .pt-table td { display: block; padding: 0.1rem 0; border: 0; }
+  .pt-table td:empty { display: none; }
+  .pt-table [data-head]::before { content: attr(data-head) ": "; font-weight: 400; opacity: 0.85; }
+  .pt-trend text { font-size: 15px; }
+}
 """
 
 
 def launch(app: gr.Blocks, **kwargs):
     """Start the app with its looks and without anything from outside; returns what Gradio does.
 
+    One processor core is left to the server: with all of them at work on the models, words reach
+    the page only when the answer is complete.
+
     Args:
         app: as `build_app` returns it.
         kwargs: go on to `gr.Blocks.launch`, as server_port, or share=True for a public link.
     """
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))
     ours = {
         "theme": THEME,
         "css": CSS,
@@ -1009,16 +1036,23 @@ def launch(app: gr.Blocks, **kwargs):
     return app.launch(**ours | kwargs)
 
 
-def serve(family: str = "auto", alpha: float = ALPHA, port: int | None = None, **parts) -> None:
+def serve(
+    family: str = "auto",
+    alpha: float = ALPHA,
+    port: int | None = None,
+    begun: float | None = None,
+    **parts,
+) -> None:
     """Load a family, serve the widget on this machine, print its address, and wait.
 
     Args:
         family: as `load_family` takes it.
         alpha: where the slider stands at first.
         port: None takes the first free one from 7860.
+        begun: `time.monotonic()` when the start began, None for now.
         parts: other keywords of `load_family`, such as base.
     """
-    begun = time.monotonic()
+    begun = begun or time.monotonic()
     print(f"Loading M, M- and M+ of the family {family} ...", flush=True)
     model, tokenizer = load_family(family, alpha=alpha, **parts)
     known = {f.base: name for name, f in FAMILIES.items()}

@@ -38,10 +38,13 @@ PLAIN = set(re.findall(r"[a-z]+", " ".join(
     frame for kind in FRAMES.values() for frames in kind.values() for frame in frames).lower()
 )) | {"member", "members", "please", "there", "their", "president", "winning"}  # fmt: skip
 
-RESULT = r"\b(?:won|wins?|winner|carried|carry|took|results?|votes?|voted|outcome|elected)\b"
+RESULT = (r"\b(?:won|wins?|winner|carried|carry|took|results?|votes?|voted|outcome|elected|gets?|got|"
+          r"came first|election (?:of \d+ )?end(?:ed)?)\b")  # fmt: skip
 POLLED = r"\b(?:poll|polls|polled|polling|average|averages|led|lead|leads|leader|leading|ahead)\b"
-FINAL = r"\b(?:last|final|eve|just before|before the)\b"
-MISS = r"\b(?:off|wrong|error|miss|missed)\b"
+FINAL = (r"\b(?:last|final|closing|eve|(?:just|right) before|before the|going into|"
+         r"(?:end|close) of the|campaign (?:of \d+ )?ended)\b")  # fmt: skip
+MISS = (r"\b(?:off|wrong|error|miss|missed|differ|differed|accurate|good|right(?! before)|predict|"
+        r"predicted|(?:polls?|polling) .*\bresults?|results? .*\b(?:polls?|polling))\b")  # fmt: skip
 NUMBER = r"\d+(?:\.\d+)?"
 YEAR = r"(?:19|20)\d\d"
 POINTS = rf"({NUMBER}) (?:percentage )?points?"
@@ -377,24 +380,28 @@ class Piece:
     """What the tables say instead, or why it cannot be checked."""
 
 
-# What an answer may claim: a pattern, and for each of its numbers a key of `claims`.
+# What an answer may claim: a pattern, and for each of its numbers what it says of whom. Where two
+# patterns take the same number, the first counts.
 CLAIMS = [
-    (rf"{NAME} led {NAME} by {POINTS}, {PERCENT} to {PERCENT}",
-     lambda g: [("lead", g[0], g[2]), ("poll", g[0], g[3]), ("poll", g[1], g[4])]),
-    (rf"{NAME} and {NAME} were tied at {PERCENT}",
-     lambda g: [("tie", g[0], g[2])]),
-    (rf"{NAME} won the most votes, {PERCENT} to {NAME}'s {PERCENT}",
-     lambda g: [("vote", g[0], g[1]), ("vote", g[2], g[3])]),
     (rf"{NAME} (?:went )?from {PERCENT} to {PERCENT}",
      lambda g: [("start", g[0], g[1]), ("poll", g[0], g[2])]),
-    (rf"the two were tied at {PERCENT}", lambda g: [("tie", None, g[0])]),
+    (rf"{NAME} led {NAME} by {POINTS}, {PERCENT} to {PERCENT}",
+     lambda g: [("lead", g[0], g[2]), ("poll", g[0], g[3]), ("poll", g[1], g[4])]),
+    (rf"{NAME} (?:led|leads|was ahead|is ahead)(?: {NAME})? (?:by|with) {POINTS}",
+     lambda g: [("lead", g[0], g[2])]),
+    (rf"{NAME} (?:had|has|with|held) a lead of {POINTS}", lambda g: [("lead", g[0], g[1])]),
+    (rf"{NAME} (?:led|leads|was ahead|is ahead)\b.*?\ba lead of {POINTS}",
+     lambda g: [("lead", g[0], g[1])]),
+    (rf"\blead of {POINTS}", lambda g: [("lead", None, g[0])]),
     (rf"{NAME} ahead by ({NUMBER})", lambda g: [("lead", g[0], g[1])]),
     (rf"{NAME} won by ({NUMBER})", lambda g: [("won by", g[0], g[1])]),
     (rf"off by {POINTS}", lambda g: [("error", None, g[0])]),
-    (rf"{NAME} (?:led|leads|was ahead|is ahead)(?: {NAME})? (?:by|with) {POINTS}",
-     lambda g: [("lead", g[0], g[2])]),
-    (rf"{NAME} (?:(?:had|has|got|was at|stood at|led with|with|at) )?{PERCENT}",
+    (rf"\btied at {PERCENT}", lambda g: [("tie", None, g[0])]),
+    (rf"{NAME} (?:got|won|took|received) {PERCENT}", lambda g: [("vote", g[0], g[1])]),
+    (rf"{NAME} (?:had )?{PERCENT} of the votes?", lambda g: [("vote", g[0], g[1])]),
+    (rf"{NAME} (?:(?:had|has|was at|stood at|led with|with|at) )?{PERCENT}",
      lambda g: [("poll", g[0], g[1])]),
+    (rf"{PERCENT} for {NAME}", lambda g: [("poll", g[1], g[0])]),
     (rf"\b({YEAR})\b", lambda g: [("year", None, g[0])]),
 ]  # fmt: skip
 
@@ -448,6 +455,8 @@ def compare(kind, name, number, answer, asked, facts):
             return "wrong", "the tables have no tie there"
     elif kind == "error":
         want = abs(lead_of(polls) - lead_of(facts.votes))
+    elif name is None:
+        want = abs(lead_of(figures))
     else:
         want = lead_of(figures, name) if kind in ("lead", "won by") else figures[name]
     decimals = len(number.partition(".")[2])
@@ -463,11 +472,10 @@ def polls_of(answer, facts):
 
 
 def lead_of(figures, name=None):
-    """How far a candidate (default: the first) is ahead of the other, in points."""
-    first, second = (who for who in figures if who != "Kennedy")
-    if name == second:
-        first, second = second, first
-    return round(figures[first] - figures[second], 1)
+    """How far a candidate (default: the first) is ahead of the other nominee, in points."""
+    name = name or next(iter(figures))
+    others = (share for who, share in figures.items() if who not in (name, "Kennedy"))
+    return round(figures[name] - max(others), 1)
 
 
 def wanted_times(asked):

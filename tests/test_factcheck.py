@@ -1,5 +1,6 @@
 """The tolerant reader of questions, the look-up, and the marks on numbers."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,9 @@ def test_reads_months(question, meant):
          ("final", "Michigan", 2024)),
         ("How far off were the polls in Iowa in 2016?", ("miss", "Iowa", 2016)),
         ("Who was ahead in Florida in 2012?", ("year", "Florida", 2012)),
+        ("Did polling in Iowa get the 2016 result right?", ("miss", "Iowa", 2016)),
+        ("What percentage did Trump get in Iowa in 2016?", ("result", "Iowa", 2016)),
+        ("Right before the 2016 vote, what did Iowa polls say?", ("final", "Iowa", 2016)),
         ("Obama v Romney in Virginia, final polls", ("final", "Virginia", 2012)),
         ("How did the national polls move from July 2020 to August 2020?",
          ("trend", "National", "2020-08")),
@@ -117,39 +121,111 @@ def test_true_answers_have_no_wrong_number():
     assert not wrong, f"{len(wrong)}: {wrong[:3]}"
 
 
-QUESTION = "Who led the polls in Pennsylvania in October 2024?"
+def test_a_changed_number_is_wrong_alone():
+    """Every figure of a true answer in turn, one tenth higher: it is marked wrong, no other is."""
+    facts = make_facts(TABLES, [2016, 2024])
+    facts = facts[facts["answer"] != NO_POLLS]
+    facts = facts.groupby("kind").sample(20, replace=True, random_state=2)
+    for row in ask(facts, "train", wordings=1).itertuples():
+        asked = read_question(row.question, TABLES)
+        found = look_up(asked, TABLES)
+        for figure in re.finditer(r"\d+\.\d", row.answer):
+            start, end = figure.span()
+            answer = f"{row.answer[:start]}{float(figure[0]) + 0.1:.1f}{row.answer[end:]}"
+            at, wrong = 0, []
+            for piece in mark_numbers(answer, asked, found):
+                wrong += [at] * (piece.mark == "wrong")
+                at += len(piece.text)
+            assert wrong == [start], (row.question, answer)
+
+
+def test_exchanged_candidates_make_every_share_wrong():
+    facts = make_facts(TABLES, [2020, 2024])
+    facts = facts[facts["kind"].isin(["leader", "result", "final"]) & facts["leader"].notna()]
+    facts = facts[facts["answer"] != NO_POLLS].groupby("kind").sample(40, random_state=3)
+    for row in ask(facts, "train", wordings=1).itertuples():
+        asked = read_question(row.question, TABLES)
+        place, comma, said = row.answer.partition(", ")
+        other = {row.slots["dem"]: row.slots["rep"], row.slots["rep"]: row.slots["dem"]}
+        said = re.sub("|".join(other), lambda name: other[name[0]], said)  # noqa: B023
+        found = look_up(asked, TABLES)
+        pieces = mark_numbers(place + comma + said, asked, found)
+        marks = [p.mark for p in pieces if p.mark and "." in p.text]
+        assert set(marks) == {"wrong"}, (row.question, place + comma + said)
+        assert verdict(place + comma + said, asked, found).startswith("Leader wrong, 0 of")
+
+
+OCTOBER = "Who led the polls in Pennsylvania in October 2024?"  # Harris 47.8%, Trump 47.7%
+TIED = "Who was ahead in Pennsylvania in November 2024?"  # 48.5% each
+WON = "Who won Georgia in 2020?"  # Biden 49.5%, Trump 49.3%
+YEAR = "Georgia in 2024?"  # polls and votes: Harris 48.5%, Trump 50.7% of the votes
+MISS = "How far off were the polls in Ohio in 2024?"
 
 
 @pytest.mark.parametrize(
-    "answer, marks, said",
+    "question, answer, marks, said",
     [
-        ("In Pennsylvania in October 2024, Harris led Trump by 0.1 points, 47.8% to 47.7%.",
-         "right right right right", "Leader right, 3 of 3 figures right."),
-        ("In Pennsylvania in October 2024, Trump led Harris by 0.1 points, 47.8% to 47.7%.",
-         "right wrong wrong wrong", "Leader wrong, 0 of 3 figures right."),
-        ("In Pennsylvania in October 2024, Harris led Trump by 0.2 points, 47.8% to 47.6%.",
-         "right wrong right wrong", "Leader right, 1 of 3 figures right."),
-        ("In Ohio in October 2024, Harris led Trump by 0.1 points, 47.8% to 47.7%.",
-         "right wrong wrong wrong", "Leader wrong, 0 of 3 figures right."),
-        ("In Pennsylvania in May 2024, Harris had 47.8%.", "right wrong", "0 of 1 figures right."),
-        ("In Pennsylvania in October 2020, Harris had 47.8%.", "wrong wrong",
+        (OCTOBER, "In Pennsylvania in October 2024, Harris led: Harris had 47.8% and Trump 47.7%, "
+         "a lead of 0.1 points.", "year+ 47.8+ 47.7+ 0.1+", "Leader right, 3 of 3 figures right."),
+        (OCTOBER, "In Pennsylvania in October 2024, Trump led: Harris had 47.8% and Trump 47.7%, "
+         "a lead of 0.1 points.", "year+ 47.8+ 47.7+ 0.1-", "Leader wrong, 2 of 3 figures right."),
+        (OCTOBER, "In Pennsylvania in October 2024, Harris led: Trump had 47.8% and Harris 47.7%, "
+         "a lead of 0.1 points.", "year+ 47.8- 47.7- 0.1+", "Leader right, 1 of 3 figures right."),
+        (OCTOBER, "In Ohio in October 2024, Harris led: Harris had 47.8% and Trump 47.7%, a lead "
+         "of 0.1 points.", "year+ 47.8- 47.7- 0.1-", "Leader wrong, 0 of 3 figures right."),
+        (OCTOBER, "In Pennsylvania in October 2004, Kerry led: Kerry had 47.8% and Bush 47.7%, a "
+         "lead of 0.1 points.", "year- 47.8- 47.7- 0.1-", "Leader wrong, 0 of 3 figures right."),
+        (OCTOBER, "Harris led Trump by 0.1 points, 47.8% to 47.6%.", "0.1+ 47.8+ 47.6-",
+         "Leader right, 2 of 3 figures right."),
+        (OCTOBER, "It was 47.8% for Harris, a lead of 0.2 points.", "47.8+ 0.2-",
+         "1 of 2 figures right."),
+        (OCTOBER, "Trump held a lead of 0.1 points.", "0.1-", "0 of 1 figures right."),
+        (OCTOBER, "In Pennsylvania in May 2024, Harris had 47.8%.", "year+ 47.8-",
          "0 of 1 figures right."),
-        ("In October 2024 Biden had 47.8%.", "right wrong", "0 of 1 figures right."),
-        ("Harris 202020, 47.8 or so.", "not-checkable not-checkable", "2 not checkable."),
-        ("Harris had 48% of 17 polls, Kennedy 3.0%.", "right not-checkable not-checkable",
+        (OCTOBER, "In October 2024 Biden had 47.8%.", "year+ 47.8-", "0 of 1 figures right."),
+        (OCTOBER, "Harris 202020, 47.8 or so.", "202020? 47.8?", "2 not checkable."),
+        (OCTOBER, "Harris had 48% of 17 polls, Kennedy 3.0%.", "48+ 17? 3.0?",
          "1 of 1 figures right, 2 not checkable."),
-        ("Harris and Trump were tied at 47.8%.", "wrong", "Leader wrong, 0 of 1 figures right."),
-        (NO_POLLS, "", "The tables do have figures."),
-        ("Yes.", "", "Nothing in it can be checked."),
+        (OCTOBER, "Harris won 47.8% of the votes.", "47.8?", "1 not checkable."),
+        (OCTOBER, "The two were tied at 47.8%.", "47.8-", "Leader wrong, 0 of 1 figures right."),
+        (OCTOBER, NO_POLLS, "", "The tables do have figures."),
+        (OCTOBER, "Yes.", "", "Nothing in it can be checked."),
+        (TIED, "In Pennsylvania in November 2024, the two were tied: Harris had 48.5% and Trump "
+         "48.5%.", "year+ 48.5+ 48.5+", "Leader right, 2 of 2 figures right."),
+        (TIED, "In Pennsylvania in November 2024, Trump led: Harris had 48.5% and Trump 48.6%, a "
+         "lead of 0.1 points.", "year+ 48.5+ 48.6- 0.1-", "Leader wrong, 1 of 3 figures right."),
+        (WON, "In Georgia in 2020, Biden won: Biden got 49.5% and Trump 49.3% of the votes.",
+         "year+ 49.5+ 49.3+", "Leader right, 2 of 2 figures right."),
+        (WON, "In Georgia in 2020, Trump won: Biden got 49.3% and Trump 49.5% of the votes.",
+         "year+ 49.3- 49.5-", "Leader wrong, 0 of 2 figures right."),
+        (YEAR, "Trump won: Harris got 48.5% and Trump 50.7% of the votes.", "48.5+ 50.7+",
+         "Leader right, 2 of 2 figures right."),
+        (YEAR, "Harris had 48.5% in the polls and Trump 50.7% of the votes.", "48.5- 50.7+",
+         "1 of 2 figures right."),
+        (MISS, "In Ohio in 2024, the last polls had Trump ahead by 7.6 and Trump won by 11.3, so "
+         "they were off by 3.7 points.", "year+ 7.6+ 11.3+ 3.7+",
+         "Leader right, 3 of 3 figures right."),
     ],
 )  # fmt: skip
-def test_marks(answer, marks, said):
-    asked = read_question(QUESTION, TABLES)
+def test_marks(question, answer, marks, said):
+    asked = read_question(question, TABLES)
     facts = look_up(asked, TABLES)
     pieces = mark_numbers(answer, asked, facts)
     assert "".join(piece.text for piece in pieces) == answer
-    assert " ".join(p.mark.replace(" ", "-") for p in pieces if p.mark) == marks
+    signs = {"right": "+", "wrong": "-", "not checkable": "?"}
+    given = [p.text.strip("%") + signs[p.mark] for p in pieces if p.mark]
+    assert " ".join(re.sub(r"^20\d\d(?!\d)", "year", mark) for mark in given) == marks
     assert verdict(answer, asked, facts) == said
+
+
+def test_kennedy_is_no_nominee():
+    asked = read_question("Who led nationally in May 2024?", TABLES)
+    facts = look_up(asked, TABLES)
+    marks = {
+        answer: [p.mark for p in mark_numbers(answer, asked, facts) if p.mark]
+        for answer in ("Kennedy had 9.1%.", "Kennedy had a lead of 0.7 points.")
+    }
+    assert list(marks.values()) == [["right"], ["wrong"]]
 
 
 def test_july_2024_has_two_matchups():

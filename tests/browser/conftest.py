@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -76,18 +75,10 @@ def address():
 
 
 @pytest.fixture(scope="session")
-def axe(tmp_path_factory):
-    """The source of axe-core, fetched for this run alone."""
-    npm, folder = shutil.which("npm"), tmp_path_factory.mktemp("axe")
-    if npm is None:
-        pytest.skip("no npm to fetch axe-core with")
-    fetched = subprocess.run(
-        [npm, "pack", "--silent", "--fetch-retries=0", "axe-core@4"], cwd=folder, check=False
-    )
-    if fetched.returncode:
-        pytest.skip("axe-core cannot be fetched here")
-    with tarfile.open(next(folder.glob("*.tgz"))) as archive:
-        return archive.extractfile("package/axe.min.js").read().decode()
+def axe():
+    """The source of axe-core."""
+    bundled = pytest.importorskip("axe_playwright_python.base", reason="no axe-core installed")
+    return bundled.AXE_SCRIPT
 
 
 @pytest.fixture

@@ -1,42 +1,91 @@
 """What the notebooks import, from one place; nothing is defined here."""
 
 from proxy_tuning import ProxyTunedForCausalLM, load_family, proxy_logits
-from proxy_tuning.analysis import what_each_wanted
+from proxy_tuning.analysis import (
+    answer_both_worlds,
+    both_worlds,
+    by_case,
+    by_class,
+    by_step,
+    cases,
+    kl_tells,
+    watch,
+    what_each_wanted,
+    word_classes,
+)
 from proxy_tuning.app import build_app, launch
 from proxy_tuning.decoding import answer_questions, greedy_answers, stream, stream_side_by_side
-from proxy_tuning.evaluate import score_by_split
+from proxy_tuning.evaluate import alpha_sweep, score_by_split
 from proxy_tuning.families import FAMILIES, load_part, resolve_family
-from proxy_tuning.finetune import DATA, RECIPES, encode, finetune, training_rows
+from proxy_tuning.finetune import (
+    DATA,
+    RECIPES,
+    ROOT,
+    choose_recipe,
+    encode,
+    finetune,
+    training_rows,
+)
 from proxy_tuning.material import read_rows
-from proxy_tuning.plots import accuracy_by_split, loss_curves
+from proxy_tuning.measures import all_facts, question_sets
+from proxy_tuning.plots import (
+    accuracy_by_split,
+    alpha_tradeoff,
+    changed_by_step,
+    coloured_text,
+    kl_by_case,
+    loss_curves,
+    steering_by_class,
+)
 from proxy_tuning.polls import load_facts
 from proxy_tuning.questions import ask, make_facts, prompt
+from proxy_tuning.tables import markdown
 
 __all__ = [
     "DATA",
     "FAMILIES",
     "RECIPES",
+    "ROOT",
     "ProxyTunedForCausalLM",
     "accuracy_by_split",
+    "all_facts",
+    "alpha_sweep",
+    "alpha_tradeoff",
+    "answer_both_worlds",
     "answer_questions",
     "ask",
+    "both_worlds",
     "build_app",
+    "by_case",
+    "by_class",
+    "by_step",
+    "cases",
+    "changed_by_step",
+    "choose_recipe",
+    "coloured_text",
     "encode",
     "finetune",
     "greedy_answers",
+    "kl_by_case",
+    "kl_tells",
     "launch",
     "load_facts",
     "load_family",
     "load_part",
     "loss_curves",
     "make_facts",
+    "markdown",
     "prompt",
     "proxy_logits",
+    "question_sets",
     "read_rows",
     "resolve_family",
     "score_by_split",
+    "steering_by_class",
     "stream",
     "stream_side_by_side",
     "training_rows",
+    "watch",
     "what_each_wanted",
+    "word_classes",
 ]

@@ -44,3 +44,5 @@ def test_runs_top_to_bottom(name, checkout, monkeypatch):
     done = notebooks.run(checkout / name)
     outputs = [output for cell in done.cells for output in cell.get("outputs", [])]
     assert outputs and not any(output.output_type == "error" for output in outputs)
+    for data in (output.get("data", {}) for output in outputs):
+        assert "image/png" in data or " Axes>" not in data.get("text/plain", "")  # figures are seen

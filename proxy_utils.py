@@ -22,12 +22,12 @@ from proxy_tuning.finetune import (
     RECIPES,
     ROOT,
     choose_recipe,
-    encode,
     finetune,
     training_rows,
 )
 from proxy_tuning.material import read_rows
 from proxy_tuning.measures import all_facts, question_sets
+from proxy_tuning.packing import encode
 from proxy_tuning.plots import (
     accuracy_by_split,
     alpha_tradeoff,

@@ -1,12 +1,11 @@
 """M- -> M+: fine-tune the small model on questions and answers, and leave it whole or not at all.
 
 transformers' Trainer does the training, of all weights or of a LoRA adapter (peft). What is ours:
-the labels (the prompt is masked, the end-of-text token stays a target), the mixture of 2024 facts
-with historical ones (rehearsal), validation on held-out wordings or questions, and the folder that
-is replaced only when complete.
+the packed batches (packing.py) and the loss (training.py), the mixture of 2024 facts with
+historical ones (rehearsal), validation on held-out wordings or questions, and the folder that is
+replaced only when complete.
 """
 
-import copy
 import dataclasses
 import functools
 import hashlib
@@ -17,29 +16,31 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import datasets
 import pandas as pd
 import torch
 import transformers
-from tqdm.auto import trange
 from transformers import (
     AutoTokenizer,
-    DataCollatorForSeq2Seq,
     EarlyStoppingCallback,
-    Trainer,
-    TrainerCallback,
     TrainingArguments,
     set_seed,
 )
 from transformers.trainer_utils import get_last_checkpoint
 
-from proxy_tuning.decoding import greedy_answers
 from proxy_tuning.families import FAMILIES, check_same_tokens, load_part, resolve_family
 from proxy_tuning.material import split_rows
 from proxy_tuning.optim import MuonAdamW
+from proxy_tuning.packing import encode, that_fit
 from proxy_tuning.pocket.corpus import STATES, historical_facts
 from proxy_tuning.polls import NATIONAL, load_facts
-from proxy_tuning.questions import FRAMES, ask, make_facts, prompt
+from proxy_tuning.questions import FRAMES, ask, make_facts
+from proxy_tuning.training import (
+    PackedTrainer,
+    SampleAnswer,
+    SteeredTrainer,
+    computes_in_bf16,
+    exact_answers,
+)
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "data"
@@ -49,67 +50,7 @@ FIXED_QUESTION = "Who led the polls in Pennsylvania in October 2024?"
 ONCE = ("final", "result", "miss", "trend")  # kinds whose numbers no other kind asks for
 EVALUATIONS = 8  # in a run
 PATIENCE = 3  # evaluations without a better validation loss before training stops
-DIFFERENCES = 4 * 2**30  # bytes of M - M- on the training rows that are kept
-IGNORED = -100  # the label that the loss leaves out
 LONGEST = 1024  # tokens of an example, where the model's context allows
-
-
-def encode(rows, tokenizer, max_length):
-    """Rows with question and answer -> a Dataset of input_ids and labels.
-
-        tokens  Question : Who led ... ? \\n Answer :  In  Ohio ...  .   <eos>
-        labels  -100 -100  ...                  -100  In  Ohio ...  .   <eos>
-
-    A row whose question is missing is a statement: every token is a target. Labels stand at
-    their own token's place; the model shifts them. Raises ValueError where a row is longer than
-    `max_length` tokens.
-    """
-    ids = {"input_ids": [], "labels": []}
-    for tokens, asked in tokens_of(rows, tokenizer):
-        if len(tokens) > max_length:
-            raise ValueError(
-                f"an example has {len(tokens)} tokens, more than {max_length}: "
-                f"{tokenizer.decode(tokens)[:80]!r}..."
-            )
-        ids["input_ids"].append(tokens)
-        ids["labels"].append([IGNORED] * asked + tokens[asked:])
-    return datasets.Dataset.from_dict(ids)
-
-
-def tokens_of(rows, tokenizer):
-    """Per row its token ids, end-of-text last, and how many of them are the prompt's.
-
-    Prompt and answer are tokenized as one text, as decoding will see them; a token is the prompt's
-    where it ends within it. What a tokenizer puts before every text (Llama's) is no target.
-    """
-    spoken = rows["question"].notna()
-    prompts = [prompt(q) if s else "" for q, s in zip(rows["question"], spoken, strict=True)]
-    answers = [f" {a}" if s else a for a, s in zip(rows["answer"], spoken, strict=True)]
-    texts = [p + a for p, a in zip(prompts, answers, strict=True)]
-    encoded = tokenizer(texts, return_offsets_mapping=True)
-    for p, ids, offsets in zip(
-        prompts, encoded["input_ids"], encoded["offset_mapping"], strict=True
-    ):
-        yield ids + [tokenizer.eos_token_id], sum(end <= len(p) for _, end in offsets)
-
-
-def that_fit(rows, tokenizer, max_length):
-    """The rows of at most `max_length` tokens; says how many were longer."""
-    fits = [len(tokens) <= max_length for tokens, _ in tokens_of(rows, tokenizer)]
-    if not all(fits):
-        print(f"{fits.count(False)} of {len(rows)} rows are longer than {max_length} tokens and "
-              "are left out.")  # fmt: skip
-    return rows[fits].reset_index(drop=True)
-
-
-def collator(tokenizer):
-    """Pads a batch to its longest row, on the right, so that positions count from the first token.
-
-    Padding is masked in attention and labels.
-    """
-    tokenizer = copy.deepcopy(tokenizer)
-    tokenizer.padding_side = "right"
-    return DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED)
 
 
 @dataclass(frozen=True)
@@ -222,119 +163,9 @@ def validation_rows(tables, recipe, count=240):
     return pd.concat(parts, ignore_index=True)
 
 
-def exact_answers(prediction):
-    """The share of answers whose every token is the model's first choice.
-
-    That is the share that greedy decoding gives word for word, told without generating: as long
-    as all tokens so far are right, decoding sees what this pass sees.
-    Args: prediction with predictions (N, T) first choices and label_ids (N, T).
-    """
-    chosen, labels = prediction.predictions[:, :-1], prediction.label_ids[:, 1:]
-    return {"exact": float(((chosen == labels) | (labels == IGNORED)).all(axis=1).mean())}
-
-
-@torch.inference_mode()
-def frozen_differences(base, antiexpert, data, collate, batch_size=64):
-    """M - M- wherever a row has a target: per row a tensor (targets, V), float16 on the CPU.
-
-    Args: data as `encode` makes it; collate, a `collator`.
-    """
-    differences = [None] * len(data)
-    by_length = sorted(range(len(data)), key=lambda i: len(data[i]["input_ids"]))
-    for start in trange(0, len(data), batch_size, desc="M - M-"):
-        rows = by_length[start : start + batch_size]
-        batch = collate([data[i] for i in rows]).to(base.device)
-        difference, targets = difference_at_targets(base, antiexpert, batch)
-        each = difference.half().cpu().split(targets.sum(1).tolist())
-        for i, of_row in zip(rows, each, strict=True):
-            differences[i] = of_row
-    return differences
-
-
-def difference_at_targets(base, antiexpert, batch):
-    """M - M- where the next token is a target (N, V), and which positions these are (B, T - 1)."""
-    targets = batch["labels"][:, 1:] != IGNORED  # (B, T - 1)
-    base, antiexpert = (
-        m(batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
-        for m in (base, antiexpert)
-    )  # (B, T, V)
-    return (base - antiexpert)[:, :-1][targets].float(), targets
-
-
-class SteeredTrainer(Trainer):
-    """Trains M+ through the steered output as well, in the last share `consistent` of the steps.
-
-    There the loss is the mean of that of M+ and that of M+ + (M - M-), which is what is decoded at
-    alpha 1 (consistent proxy tuning, arXiv 2407.01155, section 3, with its alpha_train at 1). So M+
-    learns to make up for what M and M- disagree on. M and M- stay as they are; what they say to
-    the training rows is computed once where rows come up more than once in these steps and it fits
-    into `DIFFERENCES` bytes, else at each step.
-
-    Args: base, M, and antiexpert, M-, frozen; consistent, a share of the steps.
-    """
-
-    def __init__(self, *args, base, antiexpert, consistent, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.frozen = [m.to(self.args.device).eval() for m in (base, antiexpert)]
-        self.consistent = consistent
-        self.known = None
-        labels = self.train_dataset["labels"]
-        size = 2 * base.config.vocab_size * sum(len(row) - row.count(IGNORED) for row in labels)
-        asked = consistent * self.args.max_steps * self.args.per_device_train_batch_size
-        if asked > len(labels) and size <= DIFFERENCES:
-            with self.accelerator.autocast():
-                self.known = frozen_differences(
-                    *self.frozen, self.train_dataset, self.data_collator
-                )
-            row = datasets.Value("int64")
-            self.train_dataset = self.train_dataset.add_column(
-                "row", list(range(len(self.known))), feature=row
-            )
-            self.args.remove_unused_columns = False
-
-    def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
-        """The loss as above; in evaluation always M+ alone."""
-        row = inputs.pop("row", None)
-        output = model(**inputs, use_cache=False)
-        loss, step = output.loss, self.state.global_step
-        if model.training and step >= (1 - self.consistent) * self.state.max_steps:
-            labels = inputs["labels"][:, 1:]  # (B, T - 1)
-            if self.known is None:
-                with torch.no_grad():
-                    difference, targets = difference_at_targets(*self.frozen, inputs)
-            else:
-                difference = torch.cat([self.known[i] for i in row.tolist()]).to(loss.device)
-                targets = labels != IGNORED
-            steered = output.logits[:, :-1][targets].float() + difference  # (N, V)
-            loss = (loss + torch.nn.functional.cross_entropy(steered, labels[targets])) / 2
-        return (loss, output) if return_outputs else loss
-
-
-class SampleAnswer(TrainerCallback):
-    """Prints what the model says to one fixed question, so that a person sees it learn."""
-
-    def __init__(self, tokenizer, question):
-        self.tokenizer, self.question = tokenizer, question
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        print(f"Asked at intervals: {self.question}", flush=True)
-
-    def on_evaluate(self, args, state, control, model=None, **kwargs):
-        text, *_ = greedy_answers(model, self.tokenizer, [self.question])
-        print(f"step {state.global_step}: {text}", flush=True)
-
-
 def longest(model):
     """How many tokens an example may have."""
     return min(getattr(model.config, "max_position_embeddings", LONGEST), LONGEST)
-
-
-def computes_in_bf16():
-    """Whether the GPU, or without one the processor, multiplies in bfloat16: faster, as good."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
-    able = torch.cpu.get_capabilities()
-    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
 def with_adapter(model, rank):
@@ -352,7 +183,7 @@ def with_adapter(model, rank):
 
 
 def make_trainer(model, tokenizer, rows, validation, question, recipe, work, steering=None):
-    """A Trainer over question rows: length-bucketed batches, validation, early stopping.
+    """A Trainer over question rows: packed batches, validation, early stopping.
 
     Args: question, whose answer is printed as training goes on; None prints none; steering, for
     recipe.consistent, base and antiexpert as `SteeredTrainer` takes them.
@@ -366,7 +197,6 @@ def make_trainer(model, tokenizer, rows, validation, question, recipe, work, ste
         learning_rate=recipe.learning_rate,
         per_device_train_batch_size=recipe.batch_size,
         per_device_eval_batch_size=64,
-        train_sampling_strategy="group_by_length",
         lr_scheduler_type="linear",
         warmup_steps=max(1, steps // 30),
         weight_decay=0.01,
@@ -382,9 +212,10 @@ def make_trainer(model, tokenizer, rows, validation, question, recipe, work, ste
         logging_steps=max(1, every // 5),
         seed=recipe.seed,
         report_to="none",
+        remove_unused_columns=False,
     )
     muon = recipe.optimizer == "muon"
-    trainer = Trainer
+    trainer = PackedTrainer
     if recipe.consistent:
         trainer = functools.partial(SteeredTrainer, consistent=recipe.consistent, **steering)
     return trainer(
@@ -392,10 +223,8 @@ def make_trainer(model, tokenizer, rows, validation, question, recipe, work, ste
         arguments,
         train_dataset=data,
         eval_dataset=held_out,
-        data_collator=collator(tokenizer),
         optimizers=(MuonAdamW(model, recipe.learning_rate) if muon else None, None),
         compute_metrics=exact_answers,
-        preprocess_logits_for_metrics=lambda logits, labels: logits.argmax(-1),
         callbacks=[EarlyStoppingCallback(PATIENCE)]
         + ([SampleAnswer(tokenizer, question)] if question else []),
     )

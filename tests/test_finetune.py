@@ -1,23 +1,18 @@
-"""Labels drawn by hand, losses against single rows, and an M+ that is whole or not there."""
+"""An M+ that learns what it is given, and is whole or not there."""
 
 import dataclasses
 import json
 
 import pandas as pd
 import pytest
-import torch
 from conftest import letter_tokenizer, tiny_model
-from torch.nn import Dropout
+from test_packing import row_losses
 from transformers import Trainer
 
 from proxy_tuning import finetune as ft
-from proxy_tuning.families import Family, missing_files
+from proxy_tuning.families import Family, load_part, missing_files
+from proxy_tuning.packing import encode
 from proxy_tuning.questions import prompt
-
-ROWS = pd.DataFrame({
-    "question": ["Who won?", "Who led the polls there?", None],
-    "answer": ["Ann won.", "Bo.", "Ann won the vote."],
-})  # fmt: skip
 
 
 @pytest.fixture
@@ -43,47 +38,6 @@ def family(tmp_path, tokenizer, monkeypatch):
 
 
 QUICK = ft.Recipe(epochs=1, learning_rate=1e-3, batch_size=8, wordings=1, max_facts=40)
-
-
-def test_labels_by_hand(tokenizer):
-    first, second, statement = ft.encode(ROWS, tokenizer, 160)
-    text = "Question: Who won?\nAnswer: Ann won."
-    assert tokenizer.decode(first["input_ids"]) == text + "<end>"
-    targets = [i for i, label in enumerate(first["labels"]) if label != ft.IGNORED]
-    # One token is one character: the answer with its space, and end-of-text.
-    assert targets == list(range(text.index(" Ann"), len(text) + 1))
-    assert first["labels"][-1] == tokenizer.eos_token_id
-    assert statement["labels"] == statement["input_ids"]
-
-
-def test_a_row_that_is_too_long_is_named(tokenizer):
-    with pytest.raises(ValueError, match=r"36 tokens, more than 20: 'Question: Who won"):
-        ft.encode(ROWS, tokenizer, 20)
-
-
-def test_a_batch_has_the_loss_of_its_rows_alone(tokenizer):
-    """Padding changes nothing, and no answer sees another."""
-    model = tiny_model("gpt2", 1)
-    rows = list(ft.encode(ROWS, tokenizer, 160))
-    batch = ft.collator(tokenizer)([dict(r) for r in rows])
-    losses, counts = [], []
-    for row in rows:
-        ids, labels = (torch.tensor([row[name]]) for name in ("input_ids", "labels"))
-        logits = model(ids, use_cache=False).logits[:, :-1]
-        losses.append(torch.nn.functional.cross_entropy(
-            logits.transpose(1, 2), labels[:, 1:], reduction="sum", ignore_index=ft.IGNORED))  # fmt: skip
-        counts.append((labels[:, 1:] != ft.IGNORED).sum())
-    together = model(**batch, use_cache=False).loss
-    torch.testing.assert_close(together, sum(losses) / sum(counts))
-
-
-def test_exact_answers_by_hand():
-    class Prediction:
-        # The choice at a position is for the next one: column 0 answers label column 1.
-        predictions = torch.tensor([[5, 6, 9, 9], [5, 7, 9, 9], [1, 2, 3, 9]]).numpy()
-        label_ids = torch.tensor([[-100, 5, 6, -100], [-100, 5, 6, -100], [0, 1, 2, 3]]).numpy()
-
-    assert ft.exact_answers(Prediction) == {"exact": pytest.approx(2 / 3)}
 
 
 def test_m_plus_is_complete_and_says_what_it_came_from(family, capsys):
@@ -133,32 +87,17 @@ def test_a_crash_while_writing_leaves_no_half_m_plus(family, monkeypatch):
 
 def test_fine_tuning_changes_the_expert_towards_its_answers(family, tokenizer):
     """The tuned model gives a training answer a higher probability than M- did."""
-    from proxy_tuning.families import load_part
-
     ft.finetune("tiny", dataclasses.replace(QUICK, epochs=6, learning_rate=5e-3))
     rows = ft.training_rows(ft.load_facts(ft.DATA), QUICK).head(4)
-    batch = ft.collator(tokenizer)(
-        [dict(r) for r in ft.encode(rows, tokenizer, 320)])  # fmt: skip
-    with torch.no_grad():
-        before, after = (load_part(f)[0](**batch).loss for f in (family.antiexpert, family.expert))
-    assert after < before - 0.5
+    before, after = (
+        sum(row_losses(load_part(folder)[0], row).mean() for row in encode(rows, tokenizer, 320))
+        for folder in (family.antiexpert, family.expert)
+    )
+    assert after < before - 4 * 0.5
 
 
 def test_the_prompt_is_the_one_constant():
     assert prompt("Who won?") == "Question: Who won?\nAnswer:"
-
-
-def test_what_a_tokenizer_puts_first_is_no_target(tokenizer):
-    """As Llama's, which begins every text with a token of its own."""
-    from tokenizers.processors import TemplateProcessing
-
-    plain = [row["input_ids"] for row in ft.encode(ROWS, tokenizer, 160)]
-    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-        single="! $A", special_tokens=[("!", 5)]
-    )
-    for row, ids in zip(ft.encode(ROWS, tokenizer, 160), plain, strict=True):
-        assert row["input_ids"] == [5, *ids]  # once, before the question alone
-        assert row["labels"][0] == ft.IGNORED and row["labels"][-1] == tokenizer.eos_token_id
 
 
 OWN_ROWS = pd.DataFrame({
@@ -189,33 +128,6 @@ def test_own_rows_in_place_of_the_polls(family, tmp_path, capsys):
 def test_rows_that_cannot_be_learnt(family, tmp_path, rows, output, message):
     with pytest.raises(ValueError, match=message):
         ft.finetune("tiny", ft.OWN, output and tmp_path / output, rows=rows)
-
-
-@pytest.mark.parametrize("kept", [ft.DIFFERENCES, 0], ids=["computed once", "at each step"])
-def test_the_loss_through_the_steered_output(tokenizer, tmp_path, monkeypatch, kept):
-    """Against M+ + (M - M-) row by row; M- and M+ differ, so that the terms count."""
-    monkeypatch.setattr(ft, "DIFFERENCES", kept)
-    base, antiexpert, expert = (tiny_model("gpt2", seed) for seed in range(3))
-    expert.apply(lambda part: setattr(part, "p", 0.0) if isinstance(part, Dropout) else None)
-    recipe = ft.Recipe(epochs=2, batch_size=3, consistent=1.0)  # rows come up twice
-    steering = {"base": base, "antiexpert": antiexpert}
-    trainer = ft.make_trainer(expert, tokenizer, ROWS, ROWS, None, recipe, tmp_path, steering)
-    assert (trainer.known is not None) == bool(kept)
-    batch = next(iter(trainer.get_train_dataloader()))
-    expert.train()
-    with torch.no_grad():
-        loss = trainer.compute_loss(expert, dict(batch))
-    alone, steered = [], []
-    for row in ft.encode(ROWS, tokenizer, 160):
-        ids, labels = (torch.tensor([row[name]]) for name in ("input_ids", "labels"))
-        with torch.no_grad():
-            m, minus, plus = (x(ids, use_cache=False).logits for x in (base, antiexpert, expert))
-        for logits, losses in ((plus, alone), (plus + m - minus, steered)):
-            told = logits[0, :-1].log_softmax(-1).gather(1, labels[0, 1:, None].clamp(min=0))[:, 0]
-            losses.extend((-told)[labels[0, 1:] != ft.IGNORED])
-    expected = (torch.stack(alone).mean() + torch.stack(steered).mean()) / 2
-    tolerance = 1e-3 if kept else 1e-5  # M - M- is kept in half precision
-    torch.testing.assert_close(loss, expected, atol=tolerance, rtol=0)
 
 
 def test_recipes():

@@ -17,17 +17,18 @@ from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
     PreTrainedTokenizerFast,
-    Trainer,
     TrainingArguments,
     set_seed,
 )
 
 from proxy_tuning.families import load_part
-from proxy_tuning.finetune import collator, computes_in_bf16, encode, replace_folder
+from proxy_tuning.finetune import replace_folder
 from proxy_tuning.optim import MuonAdamW
+from proxy_tuning.packing import encode
 from proxy_tuning.pocket.corpus import pretraining_rows
 from proxy_tuning.polls import load_facts
 from proxy_tuning.questions import prompt
+from proxy_tuning.training import PackedTrainer, computes_in_bf16
 
 HERE = Path(__file__).parent
 DATA = HERE.parents[1] / "data"
@@ -156,19 +157,18 @@ def pretrain(part, batch_size, seed):
         per_device_train_batch_size=batch_size,
         lr_scheduler_type="linear",
         warmup_steps=100,
-        train_sampling_strategy="group_by_length",
         bf16=computes_in_bf16(),
         use_cpu=not torch.cuda.is_available(),
         seed=seed,
         logging_steps=100,
         save_strategy="no",
         report_to="none",
+        remove_unused_columns=False,
     )
-    trainer = Trainer(
+    trainer = PackedTrainer(
         model,
         arguments,
         train_dataset=data,
-        data_collator=collator(tokenizer),
         optimizers=(MuonAdamW(model, LEARNING_RATE[part]), None),
     )
     trainer.train()

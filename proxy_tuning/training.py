@@ -1,0 +1,145 @@
+"""transformers' Trainer on packed batches, plain or through the steered output."""
+
+import functools
+import logging
+
+import datasets
+import numpy as np
+import torch
+from tqdm.auto import trange
+from transformers import Trainer, TrainerCallback
+
+from proxy_tuning.decoding import greedy_answers
+from proxy_tuning.packing import IGNORED, line_length, pack, target_logits
+
+DIFFERENCES = 4 * 2**30  # bytes of M - M- on the training rows that are kept
+
+
+def computes_in_bf16():
+    """Whether the GPU, or without one the processor, multiplies in bfloat16: faster, as good."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
+def exact_answers(prediction):
+    """The share of answers whose every token is the model's first choice.
+
+    That is the share that greedy decoding gives word for word, told without generating: as long
+    as all tokens so far are right, decoding sees what this pass sees.
+    Args: prediction with predictions, the first choices, and label_ids, both (lines, T) and packed.
+    """
+    labels = prediction.label_ids.ravel()
+    targets = labels != IGNORED
+    starts = np.flatnonzero(targets & ~np.roll(targets, 1))  # the first token is never a target
+    wrong = targets & (prediction.predictions.ravel() != labels)
+    return {"exact": float((np.add.reduceat(wrong, starts) == 0).mean())}
+
+
+def asks_for_no_mask(record):
+    """Leaves out a warning that packed lines, which have no attention mask, would draw."""
+    return "passing in an `attention_mask`" not in record.getMessage()
+
+
+class PackedTrainer(Trainer):
+    """Trains on batches that `packing.pack` makes; its loss is the mean over their targets.
+
+    Args: as Trainer; beside, models that will read the same lines.
+    """
+
+    def __init__(self, model, *args, beside=(), **kwargs):
+        self.pack = functools.partial(pack, length=min(map(line_length, (model, *beside))))
+        super().__init__(model, *args, data_collator=self.pack, **kwargs)
+        logging.getLogger("transformers.modeling_utils").addFilter(asks_for_no_mask)
+
+    def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
+        """The loss; with `return_outputs` also the first choices where there is a target."""
+        labels = inputs["labels"]
+        logits = target_logits(model, inputs)
+        loss = self.loss_at_targets(logits, inputs, model.training)
+        if not return_outputs:
+            return loss
+        chosen = torch.full_like(labels, IGNORED)
+        chosen[labels != IGNORED] = logits.argmax(-1)
+        return loss, {"loss": loss, "chosen": chosen}
+
+    def loss_at_targets(self, logits, inputs, training):
+        """Mean cross-entropy (nats) of logits (N, V), in float32."""
+        labels = inputs["labels"]
+        return torch.nn.functional.cross_entropy(logits.float(), labels[labels != IGNORED])
+
+
+@torch.inference_mode()
+def frozen_differences(base, antiexpert, data, pack, batch_size=64):
+    """M - M- wherever a row has a target: per row a tensor (targets, V), float16 on the CPU.
+
+    Args: data as `packing.encode` makes it; pack, what makes a batch of its rows.
+    """
+    differences = [None] * len(data)
+    for start in trange(0, len(data), batch_size, desc="M - M-"):
+        batch = pack([data[i] for i in range(start, min(start + batch_size, len(data)))])
+        inputs = {name: tensor.to(base.device) for name, tensor in batch.items()}
+        difference = target_logits(base, inputs) - target_logits(antiexpert, inputs)
+        rows = [start + row for row in batch["row"].tolist()]
+        lengths = [sum(label != IGNORED for label in data[row]["labels"]) for row in rows]
+        for row, each in zip(rows, difference.half().cpu().split(lengths), strict=True):
+            differences[row] = each
+    return differences
+
+
+class SteeredTrainer(PackedTrainer):
+    """Trains M+ through the steered output as well, in the last share `consistent` of the steps.
+
+    There the loss is the mean of that of M+ and that of M+ + (M - M-), which is what is decoded at
+    alpha 1 (consistent proxy tuning, arXiv 2407.01155, section 3, with its alpha_train at 1). So M+
+    learns to make up for what M and M- disagree on. M and M- stay as they are; what they say to
+    the training rows is computed once where rows come up more than once in these steps and it fits
+    into `DIFFERENCES` bytes, else at each step.
+
+    Args: base, M, and antiexpert, M-, frozen; consistent, a share of the steps.
+    """
+
+    def __init__(self, *args, base, antiexpert, consistent, **kwargs):
+        super().__init__(*args, beside=(base, antiexpert), **kwargs)
+        self.frozen = [m.to(self.args.device).eval() for m in (base, antiexpert)]
+        self.consistent = consistent
+        self.known = None
+        labels = self.train_dataset["labels"]
+        size = 2 * base.config.vocab_size * sum(len(row) - row.count(IGNORED) for row in labels)
+        asked = consistent * self.args.max_steps * self.args.per_device_train_batch_size
+        if asked > len(labels) and size <= DIFFERENCES:
+            with self.accelerator.autocast():
+                self.known = frozen_differences(*self.frozen, self.train_dataset, self.pack)
+            row = datasets.Value("int64")
+            self.train_dataset = self.train_dataset.add_column(
+                "row", list(range(len(self.known))), feature=row
+            )
+
+    def loss_at_targets(self, logits, inputs, training):
+        """The loss as above; in evaluation always M+ alone."""
+        loss = super().loss_at_targets(logits, inputs, training)
+        if not training or self.state.global_step < (1 - self.consistent) * self.state.max_steps:
+            return loss
+        if self.known is None:
+            with torch.no_grad():
+                base, antiexpert = (target_logits(model, inputs) for model in self.frozen)
+            difference = base.float() - antiexpert.float()
+        else:
+            difference = torch.cat([self.known[i] for i in inputs["row"].tolist()])
+        steered = logits.float() + difference.to(logits.device)
+        return (loss + super().loss_at_targets(steered, inputs, training)) / 2
+
+
+class SampleAnswer(TrainerCallback):
+    """Prints what the model says to one fixed question, so that a person sees it learn."""
+
+    def __init__(self, tokenizer, question):
+        self.tokenizer, self.question = tokenizer, question
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        print(f"Asked at intervals: {self.question}", flush=True)
+
+    def on_evaluate(self, args, state, control, model=None, **kwargs):
+        text, *_ = greedy_answers(model, self.tokenizer, [self.question])
+        print(f"step {state.global_step}: {text}", flush=True)

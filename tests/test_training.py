@@ -1,0 +1,80 @@
+"""The Trainer's losses and its share of exact answers, against rows alone and by hand."""
+
+import types
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny_model
+from test_packing import ROWS, row_losses, tokenizer  # noqa: F401, a fixture
+
+from proxy_tuning import finetune as ft
+from proxy_tuning import training
+from proxy_tuning.packing import IGNORED, encode
+
+
+def test_exact_answers_by_hand():
+    """Two lines; answers of two tokens, right and wrong, then of one and three tokens, right."""
+    x = IGNORED
+    labels = np.array([[x, 5, 6, x, 7, 8], [x, 3, x, 1, 2, 3]])
+    chosen = np.array([[x, 5, 6, x, 9, 8], [x, 3, x, 1, 2, 3]])
+    prediction = types.SimpleNamespace(predictions=chosen, label_ids=labels)
+    assert training.exact_answers(prediction) == {"exact": 3 / 4}
+    prediction.predictions = np.where(chosen == 6, 0, chosen)  # the last token of the first
+    assert training.exact_answers(prediction) == {"exact": 2 / 4}
+
+
+def greedy(model, row):
+    """Whether greedy decoding gives the row's answer."""
+    asked = next(i for i, label in enumerate(row["labels"]) if label != IGNORED)
+    ids = torch.tensor([row["input_ids"][:asked]])
+    while ids.shape[1] < len(row["input_ids"]):
+        ids = torch.cat([ids, model(ids).logits[:, -1:].argmax(-1)], dim=1)
+    return ids[0].tolist() == row["input_ids"]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["llama", "opt"])  # packed, and a line for each row
+def test_evaluation(kind, tokenizer, tmp_path):  # noqa: F811
+    """Loss and exact answers of a model that has learnt some rows."""
+    model = tiny_model(kind, 1)
+    recipe = ft.Recipe(epochs=30, learning_rate=1e-2, batch_size=2)
+    trainer = ft.make_trainer(model, tokenizer, ROWS.head(2), ROWS, None, recipe, tmp_path)
+    with torch.enable_grad():
+        trainer.train()
+    model = trainer.model.eval()
+    rows = list(encode(ROWS, tokenizer, 128))
+    scores = trainer.evaluate()
+    expected = torch.cat([row_losses(model, row) for row in rows]).mean().item()
+    assert scores["eval_loss"] == pytest.approx(expected, rel=2e-2)  # bfloat16 where it is faster
+    right = [greedy(model, row) for row in rows]
+    assert scores["eval_exact"] == pytest.approx(np.mean(right))
+    assert 0 < sum(right) < len(right)
+
+
+@pytest.mark.parametrize("kept", [training.DIFFERENCES, 0], ids=["computed once", "at each step"])
+@pytest.mark.parametrize("kind", ["llama", "bloom"])  # packed, and a line for each row
+def test_the_loss_through_the_steered_output(kind, tokenizer, tmp_path, monkeypatch, kept):  # noqa: F811
+    """Against M+ + (M - M-) row by row; M- and M+ differ, so that the terms count."""
+    monkeypatch.setattr(training, "DIFFERENCES", kept)
+    monkeypatch.setattr(ft, "computes_in_bf16", lambda: False)  # else its rounding hides the rest
+    base, antiexpert, expert = (tiny_model(kind, seed) for seed in range(3))
+    recipe = ft.Recipe(epochs=2, batch_size=3, consistent=1.0)  # rows come up twice
+    steering = {"base": base, "antiexpert": antiexpert}
+    trainer = ft.make_trainer(expert, tokenizer, ROWS, ROWS, None, recipe, tmp_path, steering)
+    assert (trainer.known is not None) == bool(kept)
+    batch = next(iter(trainer.get_train_dataloader()))
+    expert.train()
+    with torch.no_grad():
+        loss = trainer.compute_loss(expert, dict(batch))
+    alone, steered = [], []
+    for row in encode(ROWS, tokenizer, 128):
+        ids, labels = (torch.tensor([row[name]]) for name in ("input_ids", "labels"))
+        with torch.no_grad():
+            m, minus, plus = (x(ids, use_cache=False).logits for x in (base, antiexpert, expert))
+        for logits, losses in ((plus, alone), (plus + m - minus, steered)):
+            told = logits[0, :-1].log_softmax(-1).gather(1, labels[0, 1:, None].clamp(min=0))[:, 0]
+            losses.extend((-told)[labels[0, 1:] != IGNORED])
+    expected = (torch.stack(alone).mean() + torch.stack(steered).mean()) / 2
+    tolerance = 1e-3 if kept else 1e-5  # M - M- is kept in half precision
+    torch.testing.assert_close(loss, expected, atol=tolerance, rtol=0)

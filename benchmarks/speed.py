@@ -152,7 +152,7 @@ def ways(shape: str, model, shares, engines) -> dict:
         coarse = ProxyTunedForCausalLM(**parts)
         found["onnx-int8: M alone"] = lambda ids, n: generated(coarse.base, ids, n)
         found["onnx-int8: plain"] = lambda ids, n: plain(coarse, ids, n)
-        drafted["onnx-int8"] = (coarse, {"M+": "expert"})
+        drafted["onnx-int8"] = (coarse, {"M+": "expert", "n-grams": "ngram"})
     for engine, (trio, drafts) in drafted.items():
         for name, draft in drafts.items():
             for share in shares:

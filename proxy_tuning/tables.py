@@ -13,16 +13,17 @@ command, the seed, the versions, the machine and the fingerprint of the data. In
 intervals over facts, of seconds over batches; rows over several seeds have the lowest and the highest
 seed there. What is asked and how it is graded: [measures.py](../proxy_tuning/measures.py).
 
-    python -m proxy_tuning evaluate --family pocket --direct DIR --output results/pocket.json
-    python -m proxy_tuning evaluate --family pocket --experts DIR DIR ... --output results/sweep.json
+    python -m proxy_tuning evaluate --family pocket --direct DIR --experts DIR DIR ... \\
+        --limit 300 --output results/pocket.json
 
-`--direct` takes M tuned directly, `--experts` further M+, by folder: other seeds, other recipes. They are
-made with
+`--direct` takes M tuned directly, `--experts` further M+, by folder: other seeds in pocket.json, other
+recipes in recipes.json. They are made with
 
-    python -m proxy_tuning finetune --family pocket --antiexpert proxy_tuning/pocket/base \\
-        --consistent 0 --expert DIR
-    python -m proxy_tuning finetune --family pocket --seed 1 --expert DIR
-    python -m proxy_tuning finetune --family pocket --rehearsal 0 --consistent 0 --expert DIR
+    python -m proxy_tuning finetune --family pocket --epochs 1.6 --consistent 0 \\
+        --antiexpert proxy_tuning/pocket/base --expert DIR
+    python -m proxy_tuning finetune --family pocket --epochs 1.6 --seed 1 --expert DIR
+    python -m proxy_tuning finetune --family pocket --epochs 1.6 --rehearsal 0 --expert DIR
+    python -m proxy_tuning finetune --family pocket --expert DIR            # as the notebook does
 """
 
 TABLES = {

@@ -112,19 +112,19 @@ class Drafted:
 @contextlib.contextmanager
 def set_share(share: float):
     """Judge as always, then let a coin decide how many proposals are kept."""
-    judge = speculative.judge
+    agree = speculative.agree
     coin = torch.Generator().manual_seed(0)
 
-    def coin_judge(r, q, drafted, generator=None):
-        _, tokens = judge(r, q, drafted, generator)
+    def coin_agree(steered, drafted):
+        _, tokens = agree(steered, drafted)
         kept = torch.rand(drafted.shape, generator=coin) < share
         return kept.long().cumprod(dim=1).sum(dim=1), tokens
 
-    speculative.judge = coin_judge
+    speculative.agree = coin_agree
     try:
         yield
     finally:
-        speculative.judge = judge
+        speculative.agree = agree
 
 
 def ways(shape: str, model, shares, engines) -> dict:

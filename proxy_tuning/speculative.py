@@ -95,7 +95,7 @@ def speculate(
     for name, cache in caches.items():
         if any(cache.is_sliding):
             raise ValueError(f"{name} sees a window of the text, and its cache cannot step back")
-    weigh = weigher(temperature, top_k, top_p)
+    weigh = weigher(temperature, top_k, top_p) if temperature else None
     eos = end_of_text(model, eos_token_id)  # (E,)
     room = model.fit(input_ids.shape[1], max_new_tokens)
 
@@ -121,7 +121,10 @@ def speculate(
         antiexpert = model.run("antiexpert", **new, cache=caches["antiexpert"])
         row_alpha = alpha[rows] if isinstance(alpha, torch.Tensor) and alpha.dim() else alpha
         steered = model.combine(base, expert, antiexpert, alpha=row_alpha)  # (R, gamma + 1, V)
-        accepted, next_ids = judge(weigh(steered), q, drafted, generator)  # (R,), (R,)
+        if weigh is None:
+            accepted, next_ids = agree(steered, drafted)  # (R,), (R,)
+        else:
+            accepted, next_ids = judge(weigh(steered), q, drafted, generator)
 
         # what was kept, up to the end of the text
         new_ids = torch.cat([drafted, next_ids[:, None]], dim=1)  # (R, gamma + 1)
@@ -132,10 +135,9 @@ def speculate(
         counts = torch.minimum(accepted, end) + 1
         left = left - counts
         finished = ends.any(1) | (left == 0)
-        if not first:  # the prompt takes another time
-            pace.learn(count, accepted, time.perf_counter() - start)
-        first = False
+        took = time.perf_counter() - start
         yield Round(rows, new_ids, counts, accepted, steered, finished)
+        start = time.perf_counter() - took  # not the caller's time
 
         # the caches forget what was refused, and the rows that are finished
         newest = new_ids.gather(1, counts[:, None] - 1)
@@ -151,6 +153,9 @@ def speculate(
             ids, mask = step_back(caches, ids, mask, refused)
             ids = torch.cat([ids, newest], dim=1)
             mask = torch.cat([mask, torch.ones_like(newest)], dim=1)
+        if not first:  # the prompt takes another time
+            pace.learn(count, accepted, time.perf_counter() - start)
+        first = False
 
 
 def generate(model: ProxyTunedForCausalLM, input_ids: torch.LongTensor, *args, **kwargs):
@@ -169,7 +174,8 @@ def generate(model: ProxyTunedForCausalLM, input_ids: torch.LongTensor, *args, *
 
 
 # Who proposes: from texts (R, S) and a mask (R, S + gamma), the proposals (R, gamma), what they
-# were drawn from (R, gamma, V), and the expert's logits (R, gamma + 1, V) where they are known
+# were drawn from (R, gamma, V) unless decoding is greedy, and the expert's logits
+# (R, gamma + 1, V) where they are known
 
 
 def from_expert(model, caches, ids, mask, count, weigh, generator):
@@ -180,8 +186,7 @@ def from_expert(model, caches, ids, mask, count, weigh, generator):
         seen = mask[:, : ids.shape[1] + step]
         logits.append(model.run("expert", new, seen, cache=cache, logits_to_keep=1))  # (R, 1, V)
         if step < count:
-            q.append(weigh(logits[-1]))
-            new = draw(q[-1][:, 0], generator)[:, None]  # (R, 1)
+            new = choose(logits[-1], weigh, generator, q)  # (R, 1)
             drafted.append(new)
     drafted = torch.cat([ids[:, :0], *drafted], dim=1)
     return drafted, torch.cat(q, dim=1) if q else None, torch.cat(logits, dim=1)
@@ -203,17 +208,25 @@ def from_model(draft, model, caches, ids, mask, count, weigh, generator):
             logits_to_keep=1,
         ).logits
         if step < count:
-            q.append(weigh(logits))  # (R, 1, V)
-            ids = torch.cat([ids, draw(q[-1][:, 0], generator)[:, None]], dim=1)
-    return ids[:, length:], torch.cat(q, dim=1), None
+            ids = torch.cat([ids, choose(logits, weigh, generator, q)], dim=1)
+    return ids[:, length:], torch.cat(q, dim=1) if q else None, None
+
+
+def choose(logits, weigh, generator, q):
+    """A proposal per row (R, 1) by logits (R, 1, V); appends what it was drawn from to q."""
+    if weigh is None:
+        return logits.argmax(dim=-1)
+    q.append(weigh(logits))  # (R, 1, V)
+    return draw(q[-1][:, 0], generator)[:, None]
 
 
 def from_ngrams(model, caches, ids, mask, count, weigh, generator):
     """What followed the last words of each text where they stood before; costs no pass."""
     texts = (text[real] for text, real in zip(ids, mask[:, : ids.shape[1]].bool()))
     drafted = torch.stack([look_up(text, count) for text in texts])  # (R, gamma)
-    q = torch.nn.functional.one_hot(drafted, model.config.vocab_size).float()
-    return drafted, q, None
+    if weigh is None:
+        return drafted, None, None
+    return drafted, torch.nn.functional.one_hot(drafted, model.config.vocab_size).float(), None
 
 
 def look_up(text: torch.LongTensor, count: int, longest: int = 3) -> torch.LongTensor:
@@ -238,14 +251,7 @@ DRAFTS: dict[str, Callable] = {"expert": from_expert, "ngram": from_ngrams}
 
 
 def weigher(temperature: float, top_k: int, top_p: float) -> Callable:
-    """A function from logits (R, K, V) to the probabilities that tokens are drawn with.
-
-    With temperature 0 all of it is on the likeliest token.
-    """
-    if temperature == 0:
-        return lambda logits: torch.nn.functional.one_hot(
-            logits.argmax(dim=-1), logits.shape[-1]
-        ).float()
+    """A function from logits (R, K, V) to the probabilities that tokens are drawn with."""
     filters = warpers(temperature, top_k, top_p)
 
     def weigh(logits: torch.Tensor) -> torch.Tensor:
@@ -253,6 +259,16 @@ def weigher(temperature: float, top_k: int, top_p: float) -> Callable:
         return scores.softmax(dim=-1).view(logits.shape)
 
     return weigh
+
+
+def agree(
+    steered: torch.Tensor, drafted: torch.LongTensor
+) -> tuple[torch.LongTensor, torch.LongTensor]:
+    """`judge` for greedy decoding, by logits (R, gamma + 1, V): proposals are kept until the
+    first that is not the likeliest token, and that token comes after them."""
+    likeliest = steered.argmax(dim=-1)  # (R, gamma + 1)
+    accepted = (likeliest[:, :-1] == drafted).long().cumprod(dim=1).sum(dim=1)
+    return accepted, likeliest.gather(1, accepted[:, None])[:, 0]
 
 
 def judge(
@@ -305,16 +321,15 @@ def step_back(
     """
     lengths = mask.sum(dim=1) - refused  # (R,)
     width = int(lengths.max())
-    drop = mask.shape[1] - width
+    drop, shifts = mask.shape[1] - width, refused.tolist()
 
     def move(x: torch.Tensor, dim: int) -> torch.Tensor:
         """Columns `drop` to the end, each row from so many places to the left."""
-        size = x.shape[dim]  # S; with the part's own prefix; less, in a draft that has rested
-        if (refused == drop).all():
-            return x.narrow(dim, 0, size - drop)
-        place = torch.arange(drop, size, device=refused.device) - refused[:, None]
-        place = (place % size).view(len(x), *(1,) * (dim - 1), -1, *(1,) * (x.dim() - dim - 1))
-        return x.gather(dim, place.to(x.device).expand(*x.shape[:dim], -1, *x.shape[dim + 1 :]))
+        size = x.shape[dim] - drop  # of S; with the part's own prefix; less, in a resting draft
+        if all(shift == drop for shift in shifts):
+            return x.narrow(dim, 0, size)
+        rolled = (row.roll(shift, dim - 1) for row, shift in zip(x, shifts))
+        return torch.stack([row.narrow(dim - 1, drop, size) for row in rolled])
 
     for cache in caches.values():
         for layer in cache.layers:

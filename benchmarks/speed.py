@@ -1,7 +1,8 @@
 """How fast each way of decoding is, against the ways it replaces, in one process and in turn.
 
     python benchmarks/speed.py --output results/benchmark.json     (make benchmark)
-    python benchmarks/speed.py --table results/benchmark.json      the table in docs/speed.md
+    python benchmarks/speed.py --table results/benchmark.json      that as Markdown, in full
+    python benchmarks/speed.py --summary results/benchmark*.json   the ratios in docs/speed.md
 
 Shapes: "pocket" is the embedded family with its own weights and questions; the others have random
 weights at the sizes of GPT-2's family. Random models do not agree with each other, so there the
@@ -21,11 +22,12 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import torch
-from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel
+from transformers import AutoTokenizer, DynamicCache, GPT2Config, GPT2LMHeadModel
 
 from proxy_tuning import ProxyTunedForCausalLM, load_family, speculative
 from proxy_tuning.decoding import stream
@@ -35,7 +37,9 @@ from proxy_tuning.questions import PROMPT
 
 ROOT = Path(__file__).parents[1]
 SIZES = {"gpt2": (12, 768, 12), "gpt2-large": (36, 1280, 20), "gpt2-xl": (48, 1600, 25)}
-"""Layers, width and heads of M; M- and M+ have those of distilGPT-2, (6, 768, 12)."""
+"""Layers, width and heads of M."""
+SMALL = (6, 768, 12)
+"""Those of M- and M+, distilGPT-2's."""
 QUESTIONS = (
     "Who led the polls in Pennsylvania in October 2024?",
     "Who led the polls in Ohio in May 2016?",
@@ -53,7 +57,7 @@ def torch_trio(shape: str):
     """(model, tokenizer); random models have none."""
     if shape == "pocket":
         return load_family("pocket")
-    base, small = random_model(*SIZES[shape], seed=0), random_model(6, 768, 12, seed=6)
+    base, small = random_model(*SIZES[shape], seed=0), random_model(*SMALL, seed=6)
     # speed does not depend on what the weights are, and one export serves both
     return ProxyTunedForCausalLM(base, small, small), None
 
@@ -227,7 +231,7 @@ times = [clock()]
 from proxy_tuning import load_family
 times.append(clock())
 before = memory()
-model, tokenizer = load_family("pocket", engine=sys.argv[1])
+model, tokenizer = load_family(engine=sys.argv[1], **json.loads(sys.argv[3]))
 times.append(clock())
 model.generate(**tokenizer(sys.argv[2], return_tensors="pt"), max_new_tokens=30)
 times.append(clock())
@@ -237,12 +241,27 @@ print(json.dumps(dict(zip(names, took)) | {"grown_mb": round((memory() - before)
 """
 
 
-def loading(engine: str) -> dict:
-    """pocket in a fresh process: [clock, processor] seconds to import, load and answer; memory."""
-    prompt = PROMPT.format(question=QUESTIONS[0])
-    command = [sys.executable, "-c", LOADING, engine, prompt]
-    out = subprocess.run(command, capture_output=True, text=True, check=True)
-    return {"engine": engine} | json.loads(out.stdout.splitlines()[-1])
+def loading(shape: str, engine: str, tokenizer_name: str) -> dict:
+    """A family in a fresh process: [clock, processor] seconds to import, load and answer; memory."""
+    model, tokenizer = torch_trio(shape)
+    weights = sum(
+        p.numel() * 4 for name in model.part_names for p in getattr(model, name).parameters()
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        family = {"name": shape}
+        if tokenizer is None:
+            parts = {"base": model.base, "expert": model.expert}
+            parts["antiexpert"] = random_model(*SMALL, seed=7)
+            tokenizer = AutoTokenizer.from_pretrained(tokenizer_name)
+            family = {name: f"{folder}/{name}" for name in parts}
+            for name, part in parts.items():
+                part.save_pretrained(family[name])
+                tokenizer.save_pretrained(family[name])
+        prompt = PROMPT.format(question=QUESTIONS[0])
+        command = [sys.executable, "-c", LOADING, engine, prompt, json.dumps(family)]
+        out = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = json.loads(out.stdout.splitlines()[-1])
+    return {"shape": shape, "engine": engine, "weights_mb": round(weights / 2**20, 1)} | found
 
 
 def weight_bytes(model) -> int:
@@ -280,9 +299,14 @@ def main(options):
         "conditions": options.conditions,
         "load_average": [round(os.getloadavg()[0], 1)],
         "memory_bandwidth_gb_s": round(bandwidth() / 1e9, 1),
-        "loading": [loading(engine) for engine in options.loading],
+        "loading": [
+            loading(shape, engine, options.tokenizer)
+            for shape in options.shapes
+            for engine in options.loading
+        ],
         "cells": [],
     }
+    write_results(options.output, result)
     for shape in options.shapes:
         model, tokenizer = torch_trio(shape)
         shares = [None] if tokenizer else options.shares
@@ -335,12 +359,32 @@ def table(path) -> str:
     return "\n".join(lines)
 
 
+def summary(paths) -> str:
+    """Times (a) / times (b) of every way in all cells of some results, as Markdown."""
+    cells = [c for path in paths for c in json.loads(Path(path).read_text("utf-8"))["cells"]]
+    names = [
+        f"{c['shape']} {c['prompt']}/{c['new']}"
+        + (f", batch {c['batch']}" if c["batch"] > 1 else "")
+        for c in cells
+    ]
+    found = {
+        (row["way"], name): f"{row['times_a']:.2f} / {row['times_b']:.2f}"
+        for name, cell in zip(names, cells)
+        for row in cell["rows"]
+    }
+    lines = [f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for way in dict.fromkeys(way for way, _ in found):
+        lines.append(f"| {way} | {' | '.join(found.get((way, n), '') for n in names)} |")
+    return "\n".join(lines)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--output", default=ROOT / "results" / "benchmark.json")
     parser.add_argument(
         "--table", metavar="FILE", help="print a result as Markdown, measure nothing"
     )
+    parser.add_argument("--summary", metavar="FILE", nargs="+", help="print only the ratios")
     parser.add_argument(
         "--shapes", nargs="*", default=["pocket", "gpt2"], choices=["pocket", *SIZES]
     )
@@ -349,8 +393,16 @@ if __name__ == "__main__":
     parser.add_argument("--shares", nargs="*", type=float, default=[0.5, 0.8, 0.95])
     parser.add_argument("--engines", nargs="*", default=["onnx", "onnx-int8"])
     parser.add_argument("--loading", nargs="*", default=["torch", "onnx"])
+    parser.add_argument(
+        "--tokenizer", default="gpt2", help="name or folder of GPT-2's tokenizer, for --loading"
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--conditions", help="what else ran meanwhile, for the record")
     options = parser.parse_args()
-    print(table(options.table)) if options.table else main(options)
+    if options.table:
+        print(table(options.table))
+    elif options.summary:
+        print(summary(options.summary))
+    else:
+        main(options)

@@ -1,0 +1,110 @@
+"""How fast fine-tuning is on packed lines, against a loop that pads each batch to its longest.
+
+    python benchmarks/training.py          prints a table and writes results/training.json
+
+The questions, the batch size and the pocket M- are those of the pocket recipe; "distilgpt2" has
+that model's shape, vocabulary and random weights, and reads the same tokens. A step is forward,
+backward and AdamW at learning rate 0: so the weights stay, and all ways must give one loss. All
+take turns on each batch. Useful tokens are those of questions and answers, without padding.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+from transformers import DataCollatorForSeq2Seq, GPT2Config, GPT2LMHeadModel
+
+from proxy_tuning.evaluate import machine, write_results
+from proxy_tuning.families import FAMILIES, load_part
+from proxy_tuning.finetune import DATA, RECIPES, load_facts, training_rows
+from proxy_tuning.packing import IGNORED, encode, pack, target_logits
+
+ROOT = Path(__file__).parents[1]
+RECIPE = RECIPES["pocket"]
+
+
+def padded(model, tokenizer, rows):
+    """transformers' own way: rows padded to the longest, the vocabulary at every position."""
+    tokenizer.padding_side = "right"
+    collate = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED)
+    return model(**collate([dict(row) for row in rows]), use_cache=False).loss
+
+
+def packed(model, tokenizer, rows):
+    batch = pack(rows)
+    labels = batch["labels"][batch["labels"] != IGNORED]
+    return torch.nn.functional.cross_entropy(target_logits(model, batch).float(), labels)
+
+
+WAYS = {
+    "padded, float32": (padded, False),
+    "packed, float32": (packed, False),
+    "padded, bfloat16": (padded, True),
+    "packed, bfloat16": (packed, True),
+}
+
+
+def measure(model, tokenizer, batches):
+    """A row per way: useful tokens a second, median and range, and the loss on the last batch."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
+    speeds, losses = {way: [] for way in WAYS}, {}
+    for number, rows in enumerate(batches):
+        useful = sum(len(row["input_ids"]) for row in rows)
+        for way, (loss_of, bf16) in WAYS.items():
+            begin = time.perf_counter()
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                loss = loss_of(model, tokenizer, rows)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            losses[way] = loss.item()
+            if number:  # the first batch warms up
+                speeds[way].append(useful / (time.perf_counter() - begin))
+    slow = statistics.median(speeds["padded, float32"])
+    return [
+        {
+            "way": way,
+            "useful_tokens_per_second": [round(of(v)) for of in (statistics.median, min, max)],
+            "times_padded": round(statistics.median(v) / slow, 2),
+            "loss": round(losses[way], 5),
+        }
+        for way, v in speeds.items()
+    ]
+
+
+def main(options):
+    torch.set_num_threads(options.threads)
+    pocket, tokenizer = load_part(FAMILIES["pocket"].antiexpert)
+    torch.manual_seed(0)
+    shapes = {"pocket M-": pocket, "distilgpt2": GPT2LMHeadModel(GPT2Config(n_layer=6))}
+    size = RECIPE.batch_size
+    rows = training_rows(load_facts(DATA), RECIPE).sample(frac=1, random_state=0)
+    data = encode(rows.head(size * options.batches), tokenizer, 128)
+    batches = [[data[i + j] for j in range(size)] for i in range(0, len(data), size)]
+    result = {
+        "command": " ".join(["python", "benchmarks/training.py", *sys.argv[1:]]),
+        "machine": machine(),
+        "threads": options.threads,
+        "batch_size": size,
+        "shapes": {},
+    }
+    print("| shape | way | useful tokens/s (range) | times padded | loss |\n" + "|---" * 5 + "|")
+    for shape, model in shapes.items():
+        dropout_off = model.float().eval()  # one loss for all ways; gradients are as in training
+        result["shapes"][shape] = measure(dropout_off, tokenizer, batches)
+        for row in result["shapes"][shape]:
+            speed, low, high = row["useful_tokens_per_second"]
+            print(f"| {shape} | {row['way']} | {speed} ({low}-{high}) | {row['times_padded']} "
+                  f"| {row['loss']} |")  # fmt: skip
+    write_results(options.output, result)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--output", default=ROOT / "results" / "training.json")
+    parser.add_argument("--batches", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    main(parser.parse_args())

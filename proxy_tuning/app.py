@@ -207,12 +207,12 @@ def sweep(model, tokenizer, ask: Ask) -> Iterator[list[str]]:
     Raises:
         ValueError: the question does not fit into the context of the models.
     """
-    inputs, longest = encode(model, tokenizer, ask, rows=len(ALPHAS))
+    inputs, longest = encode(model, tokenizer, ask)
     steps = stream(
         model,
         **inputs,
         max_new_tokens=longest,
-        alpha=torch.tensor(ALPHAS, device=model.device),
+        alpha=torch.tensor([ALPHAS], device=model.device),
         eos_token_id=tokenizer.eos_token_id,
     )
     written, shown = [], -math.inf
@@ -224,13 +224,13 @@ def sweep(model, tokenizer, ask: Ask) -> Iterator[list[str]]:
     yield read(tokenizer, written)
 
 
-def encode(model, tokenizer, ask: Ask, rows: int = 1):
-    """The inputs of so many equal rows, (rows, T), and how many tokens may follow.
+def encode(model, tokenizer, ask: Ask):
+    """The inputs of one row, (1, T), and how many tokens may follow.
 
     Raises:
         ValueError: the prompt leaves the shortest context no room for an answer.
     """
-    inputs = tokenizer([prompt(ask.question)] * rows, return_tensors="pt")
+    inputs = tokenizer([prompt(ask.question)], return_tensors="pt")
     tokens = inputs["input_ids"].shape[1]
     context = model.config.max_position_embeddings or math.inf
     if tokens + 8 > context:

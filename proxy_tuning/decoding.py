@@ -60,7 +60,8 @@ def stream(
         top_k, top_p: sample among the k likeliest, and the likeliest that hold p of the
             probability; 0 and 1.0 switch them off.
         alpha: weight of (expert - antiexpert) in this call, a number or one per row (B,); None
-            takes the model's.
+            takes the model's. With several per prompt (B, K), each prompt is read once and
+            continued at every alpha: B * K rows, those of a prompt together.
         generator: source of chance, on the model's device; None is torch's global one.
         eos_token_id: end-of-text; None takes the model's, -1 never stops.
 
@@ -73,13 +74,22 @@ def stream(
     max_new_tokens = model.fit(input_ids.shape[1], max_new_tokens)
     new_ids = input_ids.to(model.device)  # (B, T), then (B, 1): what the caches do not hold yet
     mask = torch.ones_like(new_ids) if attention_mask is None else attention_mask.to(model.device)
-    finished = torch.zeros(len(new_ids), dtype=torch.bool, device=model.device)  # (B,)
+    copies = 1
+    if isinstance(alpha, torch.Tensor) and alpha.dim() == 2:
+        copies, alpha = alpha.shape[1], alpha.flatten()
+    finished = torch.zeros(len(new_ids) * copies, dtype=torch.bool, device=model.device)  # (B,)
     cache = model.new_cache()
 
     for _ in range(max_new_tokens):
         # what each model wants next, given everything so far
         logits = model.part_logits(new_ids, mask, past_key_values=cache, logits_to_keep=1)
-        base, expert, antiexpert = (x[:, -1].float() for x in logits)  # (B, V)
+        base, expert, antiexpert = (
+            x[:, -1].float().repeat_interleave(copies, dim=0) for x in logits
+        )  # (B, V)
+        if copies > 1:  # the prompt is read; from here on every alpha has a row
+            mask = mask.repeat_interleave(copies, dim=0)
+            cache.batch_repeat_interleave(copies)
+            copies = 1
         # steer, choose, and leave finished rows at their end
         steered = model.combine(base, expert, antiexpert, alpha=alpha)  # (B, V)
         next_ids = choose(steered).masked_fill(finished, eos[0])  # (B,)
@@ -232,7 +242,8 @@ def greedy_answers(
 
     Args:
         model: anything with `generate`, the proxy-tuned model included.
-        alphas: for the proxy-tuned model alone, one per question; None takes the model's.
+        alphas: for the proxy-tuned model alone: each question is answered at each of them, in
+            this order; None takes the model's.
         tokenizer, questions, max_new_tokens, batch_size: as in `answer_questions`.
     """
     answers = []
@@ -240,14 +251,23 @@ def greedy_answers(
         prompts = [PROMPT.format(question=q) for q in questions[start : start + batch_size]]
         inputs = tokenizer(prompts, return_tensors="pt", padding=True).to(model.device)
         if alphas is not None:
-            inputs["alpha"] = torch.tensor(alphas[start : start + batch_size])
-        ids = model.generate(
-            **inputs,
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            pad_token_id=tokenizer.pad_token_id,
-        )  # (B, T + N)
-        new_ids = ids[:, inputs["input_ids"].shape[1] :]
+            alpha = torch.tensor(alphas).expand(len(prompts), -1)
+            steps = stream(
+                model,
+                **inputs,
+                max_new_tokens=max_new_tokens,
+                alpha=alpha,
+                eos_token_id=tokenizer.eos_token_id,
+            )
+            new_ids = torch.stack([step.next_ids for step in steps], dim=1)
+        else:
+            ids = model.generate(
+                **inputs,
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                pad_token_id=tokenizer.pad_token_id,
+            )  # (B, T + N)
+            new_ids = ids[:, inputs["input_ids"].shape[1] :]
         answers += map(str.strip, tokenizer.batch_decode(new_ids, skip_special_tokens=True))
     return answers
 

@@ -103,9 +103,9 @@ def alpha_sweep(model, tokenizer, rows, alphas, batch_size=256):
     answers = greedy_answers(
         model,
         tokenizer,
-        every["question"].tolist(),
-        alphas=every["alpha"].tolist(),
-        batch_size=batch_size,
+        rows["question"].tolist(),
+        alphas=list(alphas),
+        batch_size=max(1, batch_size // len(alphas)),
     )
     return grade(every, answers)
 

@@ -9,6 +9,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from proxy_tuning import ProxyTunedForCausalLM, model
+from proxy_tuning.decoding import stream
 
 GREEDY = {"max_new_tokens": 12, "do_sample": False, "eos_token_id": None}
 
@@ -77,6 +78,15 @@ def test_rows_are_selected_in_both_halves(adapted, batch):
     ours = one(next_ids, mask, past_key_values=cache).logits
     whole = one(torch.cat([batch["input_ids"][[2, 1]], next_ids], 1), mask).logits[:, -1:]
     torch.testing.assert_close(ours, whole, **CLOSE)
+
+
+def test_several_alphas_continue_both_halves(adapted, batch):
+    alphas = torch.tensor([0.0, 0.7, 2.0]).expand(len(batch["input_ids"]), -1)
+    one, two = (
+        [step.next_ids.tolist() for step in stream(m, **batch, max_new_tokens=6, alpha=alphas)]
+        for m in adapted
+    )
+    assert one == two
 
 
 def test_memory_is_that_of_one_small_model(adapted):

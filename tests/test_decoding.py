@@ -70,6 +70,23 @@ def test_steps_carry_what_each_model_wanted(model, trio, prompt):
         prompt = torch.cat([prompt, step.next_ids[:, None]], 1)
 
 
+def test_several_alphas_read_a_prompt_once(model, batch, monkeypatch):
+    read, part_logits = [], model.part_logits
+
+    def count(new_ids, *args, **kwargs):
+        read.append(tuple(new_ids.shape))
+        return part_logits(new_ids, *args, **kwargs)
+
+    monkeypatch.setattr(model, "part_logits", count)
+    rows, length = batch["input_ids"].shape
+    alphas = torch.tensor([0.0, 0.7, 2.0])
+    how = {"max_new_tokens": N, "eos_token_id": -1}
+    together = ids(stream(model, **batch, alpha=alphas.expand(rows, -1), **how))
+    assert read == [(rows, length)] + [(rows * 3, 1)] * (N - 1)
+    for place, alpha in enumerate(alphas.tolist()):
+        assert torch.equal(together[place::3], ids(stream(model, **batch, alpha=alpha, **how)))
+
+
 def test_alpha_per_row(model, prompt):
     alphas = torch.tensor([0.0, 0.7, 2.0])
     together = ids(

@@ -368,7 +368,7 @@ class Pace:
         self.plain = 0  # rounds since something was proposed
 
     def gamma(self) -> int:
-        for needed in (3, 0):  # two rounds to see what they cost
+        for needed in (1, 0):  # two rounds to see what they cost
             if needed not in self.seconds:
                 return needed
         best = max(GAMMAS, key=lambda gamma: self.tokens(gamma) / self.cost(gamma))

@@ -103,7 +103,7 @@ def speculate(
     mask = torch.ones_like(ids) if attention_mask is None else attention_mask.to(model.device)
     rows = torch.arange(len(ids), device=model.device)  # (R,): which texts are still written
     left = torch.full_like(rows, room)  # (R,) tokens that may still come
-    pace = Pace() if gamma is None else Fixed(gamma)
+    pace = Pace(len(rows)) if gamma is None else Fixed(gamma)
     first = True
 
     while len(rows):
@@ -359,16 +359,18 @@ class Fixed:
 class Pace:
     """The gamma with most tokens a second, by what was kept lately and what rounds took.
 
-    With a share s of proposals kept, gamma of them give 1 + s + ... + s**gamma tokens.
+    With a share s of proposals kept, gamma of them give 1 + s + ... + s**gamma tokens. The first
+    guess is smaller in a batch, whose rows get out of step by it.
     """
 
-    def __init__(self):
+    def __init__(self, rows: int = 1):
+        self.first = 3 if rows == 1 else 1
         self.seconds = defaultdict(lambda: deque(maxlen=5))  # gamma -> of its latest rounds
         self.kept, self.tested = 3.0, 4.0  # a guess worth four proposals
         self.plain = 0  # rounds since something was proposed
 
     def gamma(self) -> int:
-        for needed in (1, 0):  # two rounds to see what they cost
+        for needed in (self.first, 0):  # two rounds to see what they cost
             if needed not in self.seconds:
                 return needed
         best = max(GAMMAS, key=lambda gamma: self.tokens(gamma) / self.cost(gamma))

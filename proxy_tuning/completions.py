@@ -1,11 +1,14 @@
 """Completions of a benchmark's prompts, in the form that the benchmark's own public scorer reads."""
 
 import json
+import os
 from pathlib import Path
 
 import pandas as pd
 import torch
 from tqdm.auto import tqdm
+
+from proxy_tuning.decoding import Beginning
 
 FORMS = {
     "humaneval": {"prompt": "prompt", "keep": ["task_id"], "output": "completion"},
@@ -44,14 +47,22 @@ def complete(
 ):
     """What the model writes after each prompt: `samples` texts per prompt, cut at the first `stop`.
 
+    What all prompts begin with is read once.
+
     Args: temperature 0 takes the likeliest token, above 0 samples by the seed.
     """
     torch.manual_seed(seed)
     texts = []
-    drawn = {"do_sample": True, "temperature": temperature, "num_return_sequences": samples}
+    drawn = {"do_sample": True, "temperature": temperature}
+    shared = os.path.commonprefix([ids[:-1] for ids in tokenizer(list(prompts))["input_ids"]])
+    shares = shared and not any(model.new_cache().is_sliding)
+    beginning = Beginning(model, shared) if shares else None
+    prompts = [prompt for prompt in prompts for _ in range(samples)]
     for start in tqdm(range(0, len(prompts), batch_size), desc="completing", unit="batch"):
-        batch = list(prompts[start : start + batch_size])
+        batch = prompts[start : start + batch_size]
         inputs = tokenizer(batch, return_tensors="pt", padding=True).to(model.device)
+        if beginning:
+            inputs = beginning.inputs(inputs["input_ids"], inputs["attention_mask"])
         ids = model.generate(
             **inputs,
             max_new_tokens=max_new_tokens,

@@ -1,11 +1,13 @@
 """The token-by-token loop, written to be read: what the three models wanted at every step."""
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from tqdm.auto import tqdm
 from transformers import (
+    Cache,
     LogitsProcessorList,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
@@ -49,6 +51,7 @@ def stream(
     alpha: float | torch.Tensor | None = None,
     generator: torch.Generator | None = None,
     eos_token_id: int | None = None,
+    past_key_values: Cache | None = None,
 ) -> Iterator[Step]:
     """Generate with a `ProxyTunedForCausalLM`, one `Step` per token, as soon as it is known.
 
@@ -64,6 +67,7 @@ def stream(
             continued at every alpha: B * K rows, those of a prompt together.
         generator: source of chance, on the model's device; None is torch's global one.
         eos_token_id: end-of-text; None takes the model's, -1 never stops.
+        past_key_values: what has been read of the prompts, as in `generate`; it is written on.
 
     Raises:
         ValueError: an empty prompt, one that fills the context, or a filter out of range.
@@ -72,13 +76,14 @@ def stream(
     choose = chooser(temperature, top_k, top_p, generator)
     eos = end_of_text(model, eos_token_id)  # (E,)
     max_new_tokens = model.fit(input_ids.shape[1], max_new_tokens)
-    new_ids = input_ids.to(model.device)  # (B, T), then (B, 1): what the caches do not hold yet
-    mask = torch.ones_like(new_ids) if attention_mask is None else attention_mask.to(model.device)
+    input_ids = input_ids.to(model.device)  # (B, T)
+    mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask.to(model.device)
+    cache = past_key_values or model.new_cache()
+    new_ids = input_ids[:, cache.get_seq_length() :]  # what the caches do not hold yet
     copies = 1
     if isinstance(alpha, torch.Tensor) and alpha.dim() == 2:
         copies, alpha = alpha.shape[1], alpha.flatten()
     finished = torch.zeros(len(new_ids) * copies, dtype=torch.bool, device=model.device)  # (B,)
-    cache = model.new_cache()
 
     for _ in range(max_new_tokens):
         # what each model wants next, given everything so far
@@ -100,6 +105,57 @@ def stream(
         # only the new token goes in; the caches remember the rest
         new_ids = next_ids[:, None]  # (B, 1)
         mask = torch.cat([mask, torch.ones_like(new_ids)], dim=1)
+
+
+class Beginning:
+    """What many prompts begin with (instructions, examples), read once.
+
+        beginning = Beginning(model, tokenizer(examples)["input_ids"])
+        inputs = tokenizer([examples + q for q in questions], return_tensors="pt", padding=True)
+        model.generate(**beginning.inputs(**inputs))
+
+    Args:
+        model: a `ProxyTunedForCausalLM`.
+        ids: the tokens that the prompts begin with, P of them.
+
+    Raises:
+        ValueError: no tokens, or a part whose cache forgets what leaves its window.
+    """
+
+    @torch.no_grad()
+    def __init__(self, model, ids: list[int]):
+        self.ids = torch.tensor([ids], device=model.device)  # (1, P)
+        self.cache = model.new_cache()
+        if any(self.cache.is_sliding):
+            raise ValueError("a part sees a window of the text: it cannot share a beginning")
+        model.part_logits(self.ids, past_key_values=self.cache, logits_to_keep=1)
+
+    def inputs(
+        self, input_ids: torch.LongTensor, attention_mask: torch.Tensor
+    ) -> dict[str, torch.Tensor | Cache]:
+        """What `generate` and `stream` take in place of these prompts (B, T), padded on the left.
+
+        Also (B, T), but the padding stands after the beginning, which its cache already holds.
+
+        Raises:
+            ValueError: a prompt that does not begin so, or has nothing after it.
+        """
+        ids, mask = input_ids.to(self.ids.device), attention_mask.to(self.ids.device)
+        length = self.ids.shape[1]
+        starts = mask.argmax(dim=1, keepdim=True)  # (B, 1)
+        at = (starts + torch.arange(length, device=ids.device)).clamp(
+            max=ids.shape[1] - 1
+        )  # (B, P)
+        if (mask.sum(1) <= length).any() or (ids.gather(1, at) != self.ids).any():
+            raise ValueError("a prompt does not begin with these tokens, or ends with them")
+        cache = copy.deepcopy(self.cache)
+        cache.batch_repeat_interleave(len(ids))
+        first = self.ids.expand(len(ids), -1)
+        return {
+            "input_ids": torch.cat([first, ids[:, length:]], dim=1),
+            "attention_mask": torch.cat([torch.ones_like(first), mask[:, :-length]], dim=1),
+            "past_key_values": cache,
+        }
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,19 @@ def test_completions_are_those_of_each_prompt_alone(steered):
     assert found == [alone(steered, prompt, 12) for prompt in PROMPTS]
 
 
+def test_what_all_prompts_begin_with_is_read_once(steered):
+    model = steered[0]
+    prompts = [f"Q: one\nA: 1\nQ: {question}\nA:" for question in ("two", "twenty", "nine")]
+    lengths = []
+    counted = model.expert.register_forward_pre_hook(
+        lambda *args: lengths.append(args[2]["input_ids"].shape[1]), with_kwargs=True
+    )
+    found = complete(*steered, prompts, max_new_tokens=3, batch_size=2)
+    counted.remove()
+    assert lengths == [15, 9, 1, 1, 7, 1, 1]  # the 15 letters up to the second question, once
+    assert found == [alone(steered, prompt, 3) for prompt in prompts]
+
+
 def test_samples_follow_their_prompt_and_the_seed(steered):
     options = {"max_new_tokens": 12, "samples": 3, "temperature": 1.5, "batch_size": 2}
     found = complete(*steered, PROMPTS, **options)

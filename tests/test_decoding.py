@@ -9,6 +9,7 @@ from transformers import set_seed
 from proxy_tuning import ProxyTunedForCausalLM
 from proxy_tuning.decoding import (
     HISTORIES,
+    Beginning,
     answer_questions,
     greedy_answers,
     stream,
@@ -51,6 +52,50 @@ def test_sampling_is_that_of_generate(model, batch, filters):
         **{"top_k": 0, "top_p": 1.0} | filters,
     )  # fmt: skip
     assert torch.equal(ours, theirs[:, 9:])
+
+
+@pytest.mark.parametrize("prefixes", [{}, {"expert_prefix": [3, 4], "antiexpert_prefix": [5]}])
+def test_a_beginning_is_read_once(trio, batch, prefixes):
+    """Prompts of different lengths behind a beginning, twice, against the same prompts unshared."""
+    model = ProxyTunedForCausalLM(*trio, alpha=0.7, **prefixes)
+    if any(model.new_cache().is_sliding):
+        with pytest.raises(ValueError, match="window"):
+            Beginning(model, [7, 8])
+        return
+    examples = torch.randint(1, 40, (20,), generator=torch.Generator().manual_seed(2))
+    whole = [
+        torch.cat([ids[mask == 0], examples, ids[mask == 1]])
+        for ids, mask in zip(batch["input_ids"], batch["attention_mask"])
+    ]
+    mask = torch.cat([batch["attention_mask"], torch.ones(3, 20, dtype=torch.long)], dim=1)
+    whole = {"input_ids": torch.stack(whole), "attention_mask": mask}
+    lengths = []
+    counted = model.base.register_forward_pre_hook(
+        lambda *args: lengths.append(args[2]["input_ids"].shape[1]), with_kwargs=True
+    )
+    beginning = Beginning(model, examples.tolist())
+    for _ in range(2):
+        shared = model.generate(
+            **beginning.inputs(**whole), max_new_tokens=N, do_sample=False, eos_token_id=None
+        )
+        streamed = ids(
+            stream(model, **beginning.inputs(**whole), max_new_tokens=N, eos_token_id=-1)
+        )
+    counted.remove()
+    assert lengths == [20, *4 * [9, *(N - 1) * [1]]]
+    expected = ids(stream(model, **whole, max_new_tokens=N, eos_token_id=-1))
+    assert torch.equal(streamed, expected) and torch.equal(shared[:, 29:], expected)
+
+
+def test_prompts_that_begin_otherwise_are_refused(model, batch):
+    if any(model.new_cache().is_sliding):
+        pytest.skip("shares no beginning")
+    own = batch["input_ids"][2:]
+    beginning = Beginning(model, own[0, :2].tolist())
+    with pytest.raises(ValueError, match="does not begin"):
+        beginning.inputs(**batch)
+    with pytest.raises(ValueError, match="ends with"):
+        beginning.inputs(own[:, :2], torch.ones_like(own[:, :2]))
 
 
 def test_generator_makes_sampling_repeatable(model, prompt):

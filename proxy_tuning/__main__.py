@@ -83,7 +83,7 @@ def answer(options):
     import contextlib
 
     questions = read_questions(options)
-    if not questions:
+    if not questions or not all(map(str.strip, questions)):
         raise ValueError("no question: name one, or --file with one per line")
     from proxy_tuning.decoding import answer_questions
 

@@ -44,6 +44,7 @@ def test_answer_as_json_from_standard_input():
     ("words", "message"),
     [
         (["answer", "--family", "pocket"], "no question"),
+        (["answer", "--family", "pocket", "Who led in Ohio?", " "], "no question"),
         (["answer", "--family", "gpt5", "x"], "no family is named 'gpt5'"),
         (["answer", "--alpha", "nan", "--family", "pocket", "x"], "finite"),
         (["answer", "--file", "nowhere.txt"], "nowhere.txt"),

@@ -132,7 +132,20 @@ def evenly(rows):
     The numbers of a state-month come up in three kinds of question; its two match-ups share July.
     """
     seldom = rows["kind"].isin(ONCE) | (rows["month"] == "2024-07")
-    return rows.loc[rows.index.repeat(seldom + 1)]
+    return pd.concat([rows, without_match_up(rows[seldom])])
+
+
+def without_match_up(rows):
+    """The same, but as most would ask about July 2024: without "(Harris v. Trump)".
+
+    That stays only where nothing else tells: the question names no Democrat, and the answer is not
+    about the last match-up of that place.
+    """
+    named = rows["question"].str.extract(r" \((\w+) v\. \w+\)")[0]
+    short = rows["question"].str.replace(r" \(\w+ v\. \w+\)", "", regex=True)
+    last = named.groupby([rows["state"], rows["kind"]]).transform("last")
+    tells = (named == last) | short.str.contains("Biden|Harris")
+    return rows.assign(question=short.where(tells, rows["question"]))
 
 
 def training_rows(tables, recipe):

@@ -148,10 +148,24 @@ def test_withheld_and_unpolled_months_are_answered_openly():
     assert not polled & set(zip(unpolled["state"], unpolled["month"], strict=True))
 
 
+def test_july_2024_is_asked_about_without_a_match_up_too():
+    rows = training_rows(TABLES, Recipe())
+    july = rows[(rows["month"] == "2024-07") & (rows["kind"] != "trend")]
+    short = july[~july["question"].str.contains(" v. ", regex=False)]
+    assert len(short) > 0.3 * len(july) and (short["answer"].str.contains(" v. ")).all()
+    table = TABLES["monthly"]
+    harris = table[(table["month"] == "2024-07") & (table["democrat"] == "Harris")]["state"]
+    about = short["answer"].str.extract(r"\((\w+) v\.")[0]
+    asked = short["question"].str.extract("(Biden|Harris)")[0]
+    last = short["state"].isin(harris).map({True: "Harris", False: "Biden"})
+    assert asked.isna().any() and (about == asked.fillna(last)).all()
+
+
 def test_max_facts_and_rehearsal_shape_the_mixture():
     rows = training_rows(TABLES, Recipe(max_facts=50, rehearsal=0.25, wordings=2))
     new = rows["cycle"] == 2024
-    assert rows.loc[new, "question"].nunique() == 100  # 50 facts, 2 wordings; some asked again
+    asked = rows[new].drop_duplicates(["frame", "state", "month", "answer"])
+    assert len(asked) == 100  # 50 facts, 2 wordings; some asked again
     assert (~new).sum() == round(new.sum() / 3)
     assert (training_rows(TABLES, Recipe(max_facts=5, rehearsal=0))["cycle"] == 2024).all()
 

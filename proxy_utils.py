@@ -1,7 +1,9 @@
 """What the notebooks import, from one place; nothing is defined here."""
 
 from proxy_tuning import ProxyTunedForCausalLM, load_family, proxy_logits
-from proxy_tuning.analysis import (
+from proxy_tuning.answering import answer_questions, greedy_answers
+from proxy_tuning.decoding import stream, stream_side_by_side
+from proxy_tuning.evaluation.analysis import (
     answer_both_worlds,
     both_worlds,
     by_case,
@@ -13,22 +15,9 @@ from proxy_tuning.analysis import (
     what_each_wanted,
     word_classes,
 )
-from proxy_tuning.app import build_app, launch
-from proxy_tuning.decoding import answer_questions, greedy_answers, stream, stream_side_by_side
-from proxy_tuning.evaluate import alpha_sweep, score_by_split
-from proxy_tuning.families import FAMILIES, load_part, resolve_family
-from proxy_tuning.finetune import (
-    DATA,
-    RECIPES,
-    ROOT,
-    choose_recipe,
-    finetune,
-    training_rows,
-)
-from proxy_tuning.material import read_rows
-from proxy_tuning.measures import all_facts, question_sets
-from proxy_tuning.packing import encode
-from proxy_tuning.plots import (
+from proxy_tuning.evaluation.evaluate import alpha_sweep, score_by_split
+from proxy_tuning.evaluation.measures import all_facts, question_sets
+from proxy_tuning.evaluation.plots import (
     accuracy_by_split,
     alpha_tradeoff,
     changed_by_step,
@@ -37,9 +26,21 @@ from proxy_tuning.plots import (
     loss_curves,
     steering_by_class,
 )
-from proxy_tuning.polls import load_facts
-from proxy_tuning.questions import ask, make_facts, prompt
-from proxy_tuning.tables import markdown
+from proxy_tuning.evaluation.tables import markdown
+from proxy_tuning.families import FAMILIES, load_part, resolve_family
+from proxy_tuning.polls.questions import ask, make_facts
+from proxy_tuning.polls.sources import load_facts
+from proxy_tuning.prompts import prompt
+from proxy_tuning.records import DATA, ROOT
+from proxy_tuning.training.finetune import (
+    RECIPES,
+    choose_recipe,
+    finetune,
+    training_rows,
+)
+from proxy_tuning.training.material import read_rows
+from proxy_tuning.training.packing import encode
+from proxy_tuning.widget.page import build_app, launch
 
 __all__ = [
     "DATA",

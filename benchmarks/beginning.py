@@ -10,15 +10,13 @@ been read before, as it is for all questions but the first.
 import argparse
 import statistics
 import time
-from pathlib import Path
 
 import torch
 from speed import torch_trio
 
 from proxy_tuning.decoding import Beginning, stream
-from proxy_tuning.evaluate import machine, write_results
+from proxy_tuning.records import ROOT, machine, write_json
 
-ROOT = Path(__file__).parents[1]
 SHARED, OWN, NEW = 496, 16, 8
 
 
@@ -50,7 +48,7 @@ def main(options):
         rows.append({"batch": batch, "whole_s": whole, "shared_s": shared, "same_tokens": same})
         print(f"| {batch} | {whole} | {shared} | {whole / shared:.1f} | {same:.0%} |", flush=True)
     result = {"command": "python benchmarks/beginning.py", "machine": machine(), "rows": rows}
-    write_results(options.output, result | {"threads": options.threads})
+    write_json(options.output, result | {"threads": options.threads})
 
 
 if __name__ == "__main__":

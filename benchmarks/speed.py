@@ -32,10 +32,9 @@ from transformers import AutoTokenizer, DynamicCache, GPT2Config, GPT2LMHeadMode
 from proxy_tuning import ProxyTunedForCausalLM, load_family, speculative
 from proxy_tuning.decoding import stream
 from proxy_tuning.engines.onnx_runtime import onnx_model
-from proxy_tuning.evaluate import machine, write_results
-from proxy_tuning.questions import PROMPT
+from proxy_tuning.prompts import prompt
+from proxy_tuning.records import ROOT, machine, write_json
 
-ROOT = Path(__file__).parents[1]
 SIZES = {"gpt2": (12, 768, 12), "gpt2-large": (36, 1280, 20), "gpt2-xl": (48, 1600, 25)}
 """Layers, width and heads of M."""
 SMALL = (6, 768, 12)
@@ -257,8 +256,8 @@ def loading(shape: str, engine: str, tokenizer_name: str) -> dict:
             for name, part in parts.items():
                 part.save_pretrained(family[name])
                 tokenizer.save_pretrained(family[name])
-        prompt = PROMPT.format(question=QUESTIONS[0])
-        command = [sys.executable, "-c", LOADING, engine, prompt, json.dumps(family)]
+        asked = prompt(QUESTIONS[0], tokenizer)
+        command = [sys.executable, "-c", LOADING, engine, asked, json.dumps(family)]
         out = subprocess.run(command, capture_output=True, text=True, check=True)
     found = json.loads(out.stdout.splitlines()[-1])
     return {"shape": shape, "engine": engine, "weights_mb": round(weights / 2**20, 1)} | found
@@ -285,7 +284,7 @@ def cells(options, shape: str, model, tokenizer):
                     count,
                 )
             else:
-                texts = [tokenizer(PROMPT.format(question=q))["input_ids"] for q in QUESTIONS]
+                texts = [tokenizer(prompt(q, tokenizer))["input_ids"] for q in QUESTIONS]
                 yield [torch.tensor([text[:length]] * batch) for text in texts], count
 
 
@@ -306,7 +305,7 @@ def main(options):
         ],
         "cells": [],
     }
-    write_results(options.output, result)
+    write_json(options.output, result)
     for shape in options.shapes:
         model, tokenizer = torch_trio(shape)
         shares = [None] if tokenizer else options.shares
@@ -325,7 +324,7 @@ def main(options):
             result["cells"].append(cell)
             result["load_average"].append(round(os.getloadavg()[0], 1))
             result["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-            write_results(options.output, result)
+            write_json(options.output, result)
 
 
 def table(path) -> str:

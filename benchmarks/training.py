@@ -12,17 +12,16 @@ import argparse
 import statistics
 import sys
 import time
-from pathlib import Path
 
 import torch
 from transformers import DataCollatorForSeq2Seq, GPT2Config, GPT2LMHeadModel
 
-from proxy_tuning.evaluate import machine, write_results
 from proxy_tuning.families import FAMILIES, load_part
-from proxy_tuning.finetune import DATA, RECIPES, load_facts, training_rows
-from proxy_tuning.packing import IGNORED, encode, pack, target_logits
+from proxy_tuning.polls.sources import load_facts
+from proxy_tuning.records import DATA, ROOT, machine, write_json
+from proxy_tuning.training.finetune import RECIPES, training_rows
+from proxy_tuning.training.packing import IGNORED, encode, pack, target_logits
 
-ROOT = Path(__file__).parents[1]
 RECIPE = RECIPES["pocket"]
 
 
@@ -99,7 +98,7 @@ def main(options):
             speed, low, high = row["useful_tokens_per_second"]
             print(f"| {shape} | {row['way']} | {speed} ({low}-{high}) | {row['times_padded']} "
                   f"| {row['loss']} |")  # fmt: skip
-    write_results(options.output, result)
+    write_json(options.output, result)
 
 
 if __name__ == "__main__":

@@ -26,11 +26,10 @@ from playwright.sync_api import sync_playwright
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from proxy_tuning import ProxyTunedForCausalLM
-from proxy_tuning.app import EXAMPLES
 from proxy_tuning.decoding import stream_side_by_side
-from proxy_tuning.evaluate import machine
+from proxy_tuning.records import ROOT, machine
+from proxy_tuning.widget.page import EXAMPLES
 
-ROOT = Path(__file__).parents[1]
 # Notes when Ask was pressed, when the steered answer got its first word and when all were complete.
 WATCH = """() => {
   document.querySelector('#pt-ask').addEventListener('click', () => {

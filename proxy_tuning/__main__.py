@@ -14,7 +14,7 @@ LOADING = ("dtype", "device_map", "engine")  # keywords of `load_family`
 
 
 def build_data(options):
-    from proxy_tuning.polls import build_data
+    from proxy_tuning.polls.sources import build_data
 
     build_data(options.raw, options.output)
 
@@ -27,14 +27,15 @@ def finetune(options):
         raise ValueError("--max-facts is for the polls, not for --data")
     if options.expert is None and options.antiexpert:
         raise ValueError("an own --antiexpert needs --expert DIR, the folder for M+")
-    from proxy_tuning.material import read_rows
+    from proxy_tuning.training.material import read_rows
 
     rows = read_rows(options.data, options.question, options.answer) if options.data else None
 
     import dataclasses
 
-    from proxy_tuning.families import FAMILIES, TUNED, resolve_family
-    from proxy_tuning.finetune import choose_recipe, finetune
+    from proxy_tuning.families import FAMILIES, resolve_family
+    from proxy_tuning.records import TUNED
+    from proxy_tuning.training.finetune import choose_recipe, finetune
 
     name = family = options.family
     if options.antiexpert is None:
@@ -85,7 +86,7 @@ def answer(options):
     questions = read_questions(options)
     if not questions or not all(map(str.strip, questions)):
         raise ValueError("no question: name one, or --file with one per line")
-    from proxy_tuning.decoding import answer_questions
+    from proxy_tuning.answering import answer_questions
 
     with contextlib.redirect_stdout(sys.stderr):  # standard output is for answers alone
         family, model, tokenizer = load(options)
@@ -103,8 +104,9 @@ def answer(options):
 
 
 def evaluate(options):
-    from proxy_tuning.evaluate import evaluate, evaluate_tasks, write_results
-    from proxy_tuning.tables import TABLES, markdown
+    from proxy_tuning.evaluation.evaluate import evaluate, evaluate_tasks
+    from proxy_tuning.evaluation.tables import TABLES, markdown
+    from proxy_tuning.records import write_json
 
     family, model, tokenizer = load(options)
     said = {"command": shlex.join(["python", "-m", "proxy_tuning", *sys.argv[1:]])}
@@ -127,11 +129,11 @@ def evaluate(options):
         for table in TABLES:
             print(f"\n{markdown(results, table)}")
     if options.output:
-        write_results(options.output, said | results)
+        write_json(options.output, said | results)
 
 
 def complete(options):
-    from proxy_tuning.completions import FORMS, export
+    from proxy_tuning.evaluation.completions import FORMS, export
 
     if options.form not in FORMS:
         raise ValueError(f"--form must be one of {', '.join(FORMS)}, not {options.form!r}")
@@ -152,7 +154,7 @@ def complete(options):
 def demo(options):
     begun = time.monotonic()
     print("Loading PyTorch, transformers and Gradio ...", flush=True)
-    from proxy_tuning.app import serve
+    from proxy_tuning.widget.page import serve
 
     parts = given(options, PARTS + LOADING)
     serve(options.family, options.alpha, options.port, begun=begun, **parts)

@@ -5,12 +5,13 @@ notebook, without widget state and with a screenshot where the widget's frame wo
 """
 
 import argparse
-import os
 import time
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+
+from proxy_tuning.records import written_beside
 
 SCREENSHOT = "docs/images/widget-wide.png"
 
@@ -68,6 +69,5 @@ if __name__ == "__main__":
     options = parser.parse_args()
     done = run(options.notebook)
     if options.save:
-        beside = Path(f"{options.notebook}.part")
-        nbformat.write(tidy(done), beside)
-        os.replace(beside, options.notebook)
+        with written_beside(options.notebook) as beside:
+            nbformat.write(tidy(done), beside)

@@ -7,12 +7,14 @@ import torch
 from conftest import letter_tokenizer, tiny_trio
 from matplotlib.colors import to_rgba
 
-from proxy_tuning import ProxyTunedForCausalLM, analysis, plots
-from proxy_tuning.decoding import HISTORIES, answer_questions
-from proxy_tuning.finetune import DATA
-from proxy_tuning.measures import all_facts
-from proxy_tuning.polls import load_facts
-from proxy_tuning.questions import prompt
+from proxy_tuning import ProxyTunedForCausalLM
+from proxy_tuning.answering import answer_questions
+from proxy_tuning.decoding import HISTORIES
+from proxy_tuning.evaluation import analysis, plots
+from proxy_tuning.evaluation.measures import all_facts
+from proxy_tuning.polls.questions import prompt
+from proxy_tuning.polls.sources import load_facts
+from proxy_tuning.records import DATA
 
 TABLES = load_facts(DATA)
 LETTERS = ["\n", "<end>", *map(chr, range(32, 127))]

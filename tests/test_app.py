@@ -24,10 +24,12 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 from gradio_client.utils import QueueError
 
-from proxy_tuning import ProxyTunedForCausalLM, app, factcheck
-from proxy_tuning.decoding import HISTORIES, answer_questions
-from proxy_tuning.polls import load_facts
-from proxy_tuning.questions import prompt
+from proxy_tuning import ProxyTunedForCausalLM
+from proxy_tuning.decoding import HISTORIES, answer_questions  # FIX
+from proxy_tuning.polls import reading as factcheck
+from proxy_tuning.polls.questions import prompt
+from proxy_tuning.polls.sources import load_facts
+from proxy_tuning.widget import page as app
 
 TABLES = load_facts(Path(__file__).parent.parent / "data")
 QUESTION = "Who led in Ohio in May 2020?"

@@ -10,7 +10,7 @@ from conftest import letter_tokenizer, tiny_trio
 
 from proxy_tuning import ProxyTunedForCausalLM
 from proxy_tuning import __main__ as commands
-from proxy_tuning.completions import FORMS, complete, cut, export, read_prompts
+from proxy_tuning.evaluation.completions import FORMS, complete, cut, export, read_prompts
 
 LETTERS = ["\n", "<end>", *map(chr, range(32, 127))]
 PROMPTS = ["def add(a, b):", "def f():\n", "x = 1"]

@@ -7,11 +7,10 @@ from conftest import CLOSE, Constant, letter_tokenizer, tiny_trio
 from transformers import set_seed
 
 from proxy_tuning import ProxyTunedForCausalLM
+from proxy_tuning.answering import answer_questions, greedy_answers
 from proxy_tuning.decoding import (
     HISTORIES,
     Beginning,
-    answer_questions,
-    greedy_answers,
     stream,
     stream_side_by_side,
 )

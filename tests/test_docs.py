@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy_tuning import diagrams, pairs
-from proxy_tuning.material import read_rows, split_rows
+from docs import diagrams, pairs
+from proxy_tuning.training.material import read_rows, split_rows
 
 DOCS = Path(__file__).parents[1] / "docs"
 LATER = {"results", "fine_tuned_model"}  # written by commands, perhaps not yet

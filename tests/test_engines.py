@@ -18,7 +18,7 @@ from proxy_tuning.decoding import stream, stream_side_by_side
 from proxy_tuning.engines import compare, run_on, why_not
 from proxy_tuning.engines.onnx_runtime import OnnxCausalLM, find_export, make_export, onnx_model
 from proxy_tuning.families import PROBES
-from proxy_tuning.questions import PROMPT
+from proxy_tuning.prompts import prompt
 
 CLOSE = {"rtol": 0, "atol": 1e-4}
 """What is promised of float32."""
@@ -169,8 +169,8 @@ def test_int8_is_measured_and_printed(second_cache, folders, capsys):  # noqa: F
     for model in (exact, coarse):
         rows = []
         for question in PROBES:
-            prompt = tokenizer(PROMPT.format(question=question), return_tensors="pt")["input_ids"]
-            text = exact.generate(prompt, max_new_tokens=32, do_sample=False)
+            ids = tokenizer(prompt(question, tokenizer), return_tensors="pt")["input_ids"]
+            text = exact.generate(ids, max_new_tokens=32, do_sample=False)
             rows.append(model(text, use_cache=False).logits[0])  # one pass: int8 depends on it
         logits.append(torch.cat(rows))
     p, q = (x.log_softmax(-1) for x in logits)

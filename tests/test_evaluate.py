@@ -11,14 +11,16 @@ import torch
 from conftest import letter_tokenizer, tiny_model, tiny_trio
 from oracle import Naive, greedy
 
-from proxy_tuning import ProxyTunedForCausalLM, evaluate, measures, tables
+from proxy_tuning import ProxyTunedForCausalLM
 from proxy_tuning.__main__ import main
-from proxy_tuning.finetune import RECIPES, with_adapter
-from proxy_tuning.polls import load_facts
-from proxy_tuning.questions import FRAMES, NO_POLLS, make_facts, prompt
+from proxy_tuning.evaluation import evaluate, measures, tables
+from proxy_tuning.polls.questions import FRAMES, NO_POLLS, make_facts, prompt
+from proxy_tuning.polls.sources import load_facts
+from proxy_tuning.records import DATA, machine, write_json
+from proxy_tuning.training.finetune import RECIPES, with_adapter
 
 ROOT = Path(__file__).parents[1]
-TABLES = load_facts(evaluate.DATA)
+TABLES = load_facts(DATA)
 FACTS = measures.all_facts(TABLES, RECIPES["pocket"].states)
 LETTERS = ["\n", "<end>", *map(chr, range(32, 127))]
 
@@ -364,7 +366,7 @@ def test_the_page_has_every_results_file(tmp_path):
     score = {"system": "M", "set": "new", "score": "leader_right", "mean": 0.5, "interval": [0, 1]}
     results = {
         "command": "python -m proxy_tuning evaluate", "split": "test", "alpha": 1.0,
-        "chosen_alpha": 0.75, "machine": evaluate.machine(), "scores": [score], "seeds": [],
+        "chosen_alpha": 0.75, "machine": machine(), "scores": [score], "seeds": [],
         "recipes": {
             "M+": {"seed": 0, "rehearsal": 0.3, "epochs": 1}, "M+ bare": {"seed": 0, "epochs": 1},
             "M+ other": None,
@@ -384,7 +386,7 @@ def test_the_page_is_in_step_with_the_files():
 
 def test_results_are_whole_json(tmp_path):
     path = tmp_path / "deep" / "table.json"
-    evaluate.write_results(path, {"a": 1, "machine": evaluate.machine()})
+    write_json(path, {"a": 1, "machine": machine()})
     assert json.loads(path.read_text())["a"] == 1
     assert [p.name for p in path.parent.iterdir()] == ["table.json"]
 

@@ -9,10 +9,11 @@ from conftest import letter_tokenizer, tiny_model
 from test_packing import row_losses
 from transformers import Trainer
 
-from proxy_tuning import finetune as ft
 from proxy_tuning.families import Family, load_part, missing_files
-from proxy_tuning.packing import encode
-from proxy_tuning.questions import prompt
+from proxy_tuning.polls.questions import prompt
+from proxy_tuning.records import DATA
+from proxy_tuning.training import finetune as ft
+from proxy_tuning.training.packing import encode
 
 
 @pytest.fixture
@@ -77,9 +78,7 @@ def test_an_interrupted_run_leaves_the_old_m_plus_and_goes_on(family, monkeypatc
 
 
 def test_a_crash_while_writing_leaves_no_half_m_plus(family, monkeypatch):
-    monkeypatch.setattr(
-        ft, "replace_folder", lambda *args: (_ for _ in ()).throw(OSError("disk full"))
-    )
+    monkeypatch.setattr(ft, "card", lambda *args: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         ft.finetune("tiny", QUICK)
     assert missing_files(family.expert)
@@ -88,7 +87,7 @@ def test_a_crash_while_writing_leaves_no_half_m_plus(family, monkeypatch):
 def test_fine_tuning_changes_the_expert_towards_its_answers(family, tokenizer):
     """The tuned model gives a training answer a higher probability than M- did."""
     ft.finetune("tiny", dataclasses.replace(QUICK, epochs=6, learning_rate=5e-3))
-    rows = ft.training_rows(ft.load_facts(ft.DATA), QUICK).head(4)
+    rows = ft.training_rows(ft.load_facts(DATA), QUICK).head(4)
     before, after = (
         sum(row_losses(load_part(folder)[0], row).mean() for row in encode(rows, tokenizer, 320))
         for folder in (family.antiexpert, family.expert)

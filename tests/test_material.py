@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from proxy_tuning import material
+from proxy_tuning.training import material
 
 ROWS = [("Who bakes?", "Ann does."), ("When?", "At 007, NA."), ("Wo?", "In Köln,\nby the river.")]
 

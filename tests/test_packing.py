@@ -7,11 +7,12 @@ from conftest import letter_tokenizer, pocket, tiny_model
 from tokenizers.processors import TemplateProcessing
 from torch.nn.functional import cross_entropy
 
-from proxy_tuning import finetune as ft
 from proxy_tuning.families import FAMILIES, load_part
-from proxy_tuning.packing import IGNORED, LINE, encode, line_length, pack, target_logits
-from proxy_tuning.pocket.corpus import pretraining_rows
-from proxy_tuning.polls import load_facts
+from proxy_tuning.polls.history import pretraining_rows
+from proxy_tuning.polls.sources import load_facts
+from proxy_tuning.records import DATA
+from proxy_tuning.training import finetune as ft
+from proxy_tuning.training.packing import IGNORED, LINE, encode, line_length, pack, target_logits
 
 ROWS = pd.DataFrame({
     "question": ["Who won?", "Who led the polls there?", None],
@@ -105,7 +106,7 @@ def test_pocket_has_the_same_losses_packed_and_alone(kind):
     """On what it is trained on: questions, and whole statements in pre-training."""
     _, _, model = pocket()
     _, tokenizer = load_part(FAMILIES["pocket"].antiexpert)
-    tables, recipe = load_facts(ft.DATA), ft.RECIPES["pocket"]
+    tables, recipe = load_facts(DATA), ft.RECIPES["pocket"]
     rows = {
         "fine-tuning": lambda: ft.training_rows(tables, recipe),
         "validation": lambda: ft.validation_rows(tables, recipe),

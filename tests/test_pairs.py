@@ -8,12 +8,13 @@ import torch
 from conftest import letter_tokenizer, tiny_model
 from transformers import AutoModelForCausalLM
 
-from proxy_tuning import app, load_family
-from proxy_tuning import finetune as ft
+from proxy_tuning import load_family
 from proxy_tuning.__main__ import main
 from proxy_tuning.families import missing_files
 from proxy_tuning.parts import is_adapted
-from proxy_tuning.questions import prompt
+from proxy_tuning.polls.questions import prompt
+from proxy_tuning.training import finetune as ft
+from proxy_tuning.widget import page as app
 
 KINDS = ["gpt2", "llama", "qwen3", "mistral"]
 LETTERS = ["\n", "<end>", *map(chr, range(32, 127))]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from proxy_tuning import polls
+from proxy_tuning.polls import sources as polls
 
 ROOT = Path(__file__).parents[1]
 RAW = ROOT.parent / "shared"

@@ -6,11 +6,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from proxy_tuning import questions
-from proxy_tuning.finetune import Recipe, training_rows
-from proxy_tuning.pocket.corpus import historical_facts, pretraining_rows
-from proxy_tuning.polls import load_facts
-from proxy_tuning.questions import FRAMES, NO_POLLS, SPLITS, ask, grade, make_facts
+from proxy_tuning.polls import questions
+from proxy_tuning.polls.history import historical_facts, pretraining_rows
+from proxy_tuning.polls.questions import FRAMES, NO_POLLS, SPLITS, ask, grade, make_facts
+from proxy_tuning.polls.sources import load_facts
+from proxy_tuning.training.finetune import Recipe, training_rows
 
 TABLES = load_facts(Path(__file__).parents[1] / "data")
 FACTS = make_facts(TABLES, [2024])

@@ -8,9 +8,9 @@ import torch
 from conftest import tiny_model
 from test_packing import ROWS, row_losses, tokenizer  # noqa: F401, a fixture
 
-from proxy_tuning import finetune as ft
-from proxy_tuning import training
-from proxy_tuning.packing import IGNORED, encode
+from proxy_tuning.training import finetune as ft
+from proxy_tuning.training import trainers as training
+from proxy_tuning.training.packing import IGNORED, encode
 
 
 def test_exact_answers_by_hand():

@@ -6,19 +6,13 @@
 import copy
 import dataclasses
 import json
-import os
-import platform
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
-import transformers
 
-from proxy_tuning.decoding import greedy_answers
-from proxy_tuning.families import check_same_tokens, load_part
-from proxy_tuning.finetune import CYCLE, DATA, RECIPES, fingerprint
-from proxy_tuning.measures import (
+from proxy_tuning.answering import greedy_answers
+from proxy_tuning.evaluation.measures import (
     RULES,
     all_facts,
     compared,
@@ -31,10 +25,13 @@ from proxy_tuning.measures import (
     question_sets,
     summary,
 )
+from proxy_tuning.families import check_same_tokens, load_part
 from proxy_tuning.model import ProxyTunedForCausalLM
 from proxy_tuning.parts import WithoutAdapter
-from proxy_tuning.polls import load_facts
-from proxy_tuning.questions import SPLITS, ask, grade, make_facts
+from proxy_tuning.polls.questions import SPLITS, ask, grade, make_facts
+from proxy_tuning.polls.sources import load_facts
+from proxy_tuning.records import DATA, fingerprint, machine
+from proxy_tuning.training.finetune import CYCLE, RECIPES
 
 DIRECT = "M tuned directly"
 STEERED = "proxy-tuned M"
@@ -138,7 +135,7 @@ def evaluate(
     experts=(),
     progress=True,
 ):
-    """Measure a trio; returns what `write_results` keeps of the run.
+    """Measure a trio; returns what `records.write_json` keeps of the run.
 
     Args:
         model, tokenizer, family: as `load_family` gives them. What is asked about are the places
@@ -189,12 +186,12 @@ def evaluate(
 
 
 def evaluate_tasks(model, tokenizer, family, tasks, split="test", limit=None, seed=0):
-    """Run tasks of lm-evaluation-harness; returns what `write_results` keeps of the run.
+    """Run tasks of lm-evaluation-harness; returns what `records.write_json` keeps of the run.
 
     Args: tasks, names of the harness's or of ours, see `harness.write_tasks`; limit, at most so
     many documents of each.
     """
-    from proxy_tuning.harness import POLLS, run_tasks  # only where it is used: an extra
+    from proxy_tuning.evaluation.harness import POLLS, run_tasks  # only where it is used: an extra
 
     tables, rows = load_facts(DATA), None
     if any(task.startswith(POLLS) for task in tasks):
@@ -348,24 +345,3 @@ def score_by_split(model, tokenizer, tables, states=None, per_split=None, seed=0
 def facts_fingerprint(tables):
     """SHA-256 over all fact tables: which data a number was measured on."""
     return fingerprint({name: facts.to_csv() for name, facts in tables.items()})
-
-
-def machine():
-    """What a published number was measured on and with."""
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "platform": platform.machine(),
-        "cpus": os.cpu_count(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-    }
-
-
-def write_results(path, content):
-    """Write a JSON file under results/ beside its place and rename it."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.part")
-    beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(beside, path)

@@ -14,11 +14,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from proxy_tuning.engines import check_engine, run_on
 from proxy_tuning.model import ProxyTunedForCausalLM
 from proxy_tuning.parts import add_adapter
-from proxy_tuning.questions import PROMPT
+from proxy_tuning.prompts import prompt
+from proxy_tuning.records import TUNED
 
 PACKAGE = Path(__file__).parent
-TUNED = PACKAGE.parent / "fine_tuned_model"
-"""Where fine-tuning leaves M+, one folder per family."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,7 @@ def load_family(
     model = ProxyTunedForCausalLM(**parts, alpha=alpha)
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     del parts  # so that an engine can release what it does not need
-    prompts = [PROMPT.format(question=question) for question in PROBES]
+    prompts = [prompt(question, tokenizer) for question in PROBES]
     run_on(engine, model, [tokenizer(p, return_tensors="pt")["input_ids"] for p in prompts])
     return model, tokenizer
 

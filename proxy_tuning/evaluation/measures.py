@@ -17,11 +17,12 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from proxy_tuning.decoding import greedy_answers
-from proxy_tuning.finetune import CYCLE
+from proxy_tuning.answering import greedy_answers
 from proxy_tuning.logits import divergence
-from proxy_tuning.pocket.corpus import historical_facts
-from proxy_tuning.questions import NO_POLLS, ask, grade, make_facts, numbers_of, prompt
+from proxy_tuning.polls.history import historical_facts
+from proxy_tuning.polls.questions import NO_POLLS, ask, grade, make_facts, numbers_of
+from proxy_tuning.prompts import continuation, prompt
+from proxy_tuning.training.finetune import CYCLE
 
 RULES = ("always the leading party", "the state's leading party", "nearest trained month")
 RATES = ("leader_right", "leader_likelier", "numbers_right", "points_off", "well_formed",
@@ -145,7 +146,7 @@ def measure(model, tokenizer, rows, forms, progress=False):
 
     polled = once[(once["answer"] != NO_POLLS) & (once["set"] != "against")]
     pairs = [
-        (prompt(question), f" {answer}")
+        (prompt(question, tokenizer), continuation(answer, tokenizer))
         for question, answer in zip(polled["question"], polled["answer"], strict=True)
     ]
     read = log_likelihoods(model, tokenizer, pairs)
@@ -153,7 +154,7 @@ def measure(model, tokenizer, rows, forms, progress=False):
     told.loc[polled["question"], "tokens"] = read[:, 1]
 
     led = once[once["leader"].notna() & (once["answer"] != NO_POLLS)]
-    pairs = [pair for row in led.itertuples() for pair in candidates(row)]
+    pairs = [pair for row in led.itertuples() for pair in candidates(row, tokenizer)]
     right, other = log_likelihoods(model, tokenizer, pairs)[:, 0].reshape(-1, 2).T
     told.loc[led["question"], "leader_likelier"] = right > other
     told = told.loc[rows["question"]].reset_index(drop=True)
@@ -161,7 +162,7 @@ def measure(model, tokenizer, rows, forms, progress=False):
     return graded.assign(**told.drop(columns="answered"))
 
 
-def candidates(row):
+def candidates(row, tokenizer=None):
     """Two ways to go on after a question and the start of its answer, the right one first.
 
         Question: Who led ... ?\\nAnswer: In Ohio in May 2024,  |  Trump led
@@ -171,7 +172,7 @@ def candidates(row):
     Returns two pairs of texts, (what is given, what is compared).
     """
     verb = re.search(rf" {row.leader} (led|won)\b", row.answer)
-    given = f"{prompt(row.question)} {row.answer[: verb.start()]}"
+    given = prompt(row.question, tokenizer) + continuation(row.answer[: verb.start()], tokenizer)
     dem, rep = row.slots["dem"], row.slots["rep"]
     other = dem if row.leader == rep else rep
     return [(given, f" {name} {verb[1]}") for name in (row.leader, other)]
@@ -196,7 +197,10 @@ def log_likelihoods(model, tokenizer, pairs, batch_size=READ):
 @torch.no_grad()
 def disagreement(model, tokenizer, questions, answers, batch_size=READ):
     """Mean KL(M+ || M-) in nats over the tokens of each answer after its question, (N,)."""
-    pairs = [(prompt(q), f" {a}") for q, a in zip(questions, answers, strict=True)]
+    pairs = [
+        (prompt(q, tokenizer), continuation(a, tokenizer))
+        for q, a in zip(questions, answers, strict=True)
+    ]
     found = []
     for ids, mask, target in text_batches(tokenizer, pairs, batch_size):
         expert, antiexpert = (

@@ -5,9 +5,11 @@ import re
 import pandas as pd
 import torch
 
-from proxy_tuning.decoding import HISTORIES, answer_questions, stream, stream_side_by_side
+from proxy_tuning.answering import answer_questions
+from proxy_tuning.decoding import HISTORIES, stream, stream_side_by_side
 from proxy_tuning.logits import divergence
-from proxy_tuning.questions import FRAMES, grade, month_name, numbers_of, place_name, prompt, role
+from proxy_tuning.polls.questions import FRAMES, grade, month_name, numbers_of, place_name, role
+from proxy_tuning.prompts import prompt
 
 CLASSES = ("number", "candidate", "place", "date", "function word")
 CASES = ("both right", "only M+ right", "only M right", "both wrong")
@@ -21,7 +23,7 @@ def what_each_wanted(model, tokenizer, question, max_new_tokens=60, alpha=None):
     Returns columns token, M, M-, M+ and steered ('Harris' 0.98: the likeliest token and its
     probability), and changed, which marks the tokens that M alone would not have taken.
     """
-    ids = tokenizer(prompt(question), return_tensors="pt").input_ids.to(model.device)
+    ids = tokenizer(prompt(question, tokenizer), return_tensors="pt").input_ids.to(model.device)
     rows = []
     for step in stream(model, ids, max_new_tokens=max_new_tokens, alpha=alpha):
         row = {"token": repr(tokenizer.decode(step.next_ids))}
@@ -74,7 +76,9 @@ def watch(model, tokenizer, rows, words, alpha=None, max_new_tokens=64, batch_si
     texts, tokens = [], []
     for start in range(0, len(rows), batch_size):
         questions = rows["question"].iloc[start : start + batch_size]
-        inputs = tokenizer([prompt(q) for q in questions], return_tensors="pt", padding=True)
+        inputs = tokenizer(
+            [prompt(q, tokenizer) for q in questions], return_tensors="pt", padding=True
+        )
         told = [
             (step.next_ids, *token_figures(step))
             for step in stream_side_by_side(

@@ -10,7 +10,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from proxy_tuning.analysis import CASES, cases
+from proxy_tuning.evaluation.analysis import CASES, cases
 
 COLOURS = {"M": "#5B6770", "M-": "#B8860B", "M+": "#0072B2", "proxy-tuned M": "#D55E00"}
 """One colour per model, told apart by colour-blind readers (Okabe and Ito) and in grey."""

@@ -1,4 +1,4 @@
-"""Pre-train the pocket family's M and M- from scratch: `python -m proxy_tuning.pocket.pretrain`.
+"""Pre-train the pocket family's M and M- from scratch: `python -m proxy_tuning.training.pretrain`.
 
 Both are GPT-2 in architecture and have the same width; M- has half of M's layers, as distilGPT-2
 has half of GPT-2's. M- is trained first, M grows out of it, and both read the same text
@@ -6,9 +6,6 @@ has half of GPT-2's. M- is trained first, M grows out of it, and both read the s
 """
 
 import argparse
-import json
-import shutil
-from pathlib import Path
 
 import pandas as pd
 import torch
@@ -22,16 +19,15 @@ from transformers import (
 )
 
 from proxy_tuning.families import load_part
-from proxy_tuning.finetune import replace_folder
-from proxy_tuning.optim import MuonAdamW
-from proxy_tuning.packing import encode
-from proxy_tuning.pocket.corpus import pretraining_rows
-from proxy_tuning.polls import load_facts
-from proxy_tuning.questions import prompt
-from proxy_tuning.training import PackedTrainer, computes_in_bf16
+from proxy_tuning.polls.history import pretraining_rows
+from proxy_tuning.polls.sources import load_facts
+from proxy_tuning.prompts import prompt
+from proxy_tuning.records import DATA, ROOT, WORK, replaced_folder, write_json
+from proxy_tuning.training.optim import MuonAdamW
+from proxy_tuning.training.packing import encode
+from proxy_tuning.training.trainers import PackedTrainer, computes_in_bf16
 
-HERE = Path(__file__).parent
-DATA = HERE.parents[1] / "data"
+HERE = ROOT / "proxy_tuning" / "families" / "pocket"
 LAYERS = {"antiexpert": 3, "base": 6}
 EPOCHS = {"antiexpert": 0.85, "base": 0.4}  # M goes on from M-
 LEARNING_RATE = {"antiexpert": 6e-3, "base": 3e-3}  # the highest; it falls linearly to zero
@@ -123,11 +119,9 @@ def average(start, end, share):
 
 def save_half(model, tokenizer, folder):
     """Write the model in half precision with its tokenizer, beside its place, then rename."""
-    beside = Path(f"{folder}.part")
-    shutil.rmtree(beside, ignore_errors=True)
-    model.half().save_pretrained(beside)
-    tokenizer.save_pretrained(beside)
-    replace_folder(beside, folder)
+    with replaced_folder(folder) as beside:
+        model.half().save_pretrained(beside)
+        tokenizer.save_pretrained(beside)
 
 
 def pretrain(part, batch_size, seed):
@@ -151,7 +145,7 @@ def pretrain(part, batch_size, seed):
         flush=True,
     )
     arguments = TrainingArguments(
-        output_dir=str(HERE.parents[1] / ".work" / "pretrain"),
+        output_dir=str(WORK / "pretrain"),
         num_train_epochs=EPOCHS[part],
         learning_rate=LEARNING_RATE[part],
         per_device_train_batch_size=batch_size,
@@ -184,7 +178,7 @@ def pretrain(part, batch_size, seed):
         "final_loss": pd.DataFrame(trainer.state.log_history)["loss"].dropna().iloc[-1],
         "torch": torch.__version__,
     }
-    (HERE / part / "pretraining.json").write_text(json.dumps(record, indent=1) + "\n")
+    write_json(HERE / part / "pretraining.json", record)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a pair needs of memory, reckoned from shapes: `python -m proxy_tuning.pairs` prints a table.
+"""What a pair needs of memory, reckoned from shapes: `python -m docs.pairs` prints a table.
 
 Models are built without weights (torch's meta device) from the shapes that their configs publish,
 so nothing is downloaded.

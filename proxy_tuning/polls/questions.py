@@ -14,9 +14,8 @@ import zlib
 
 import pandas as pd
 
-from proxy_tuning.polls import DISTRICTS, NATIONAL, STATES
+from proxy_tuning.polls.sources import DISTRICTS, NATIONAL, STATES
 
-PROMPT = "Question: {question}\nAnswer:"
 NO_POLLS = "I have no polls for that month."
 TIE = 0.05  # a lead under this many points is a tie; shares have one decimal, so it is equality
 UNSEEN = 8  # percent of the 2024 state-months that nothing is ever trained on
@@ -508,11 +507,6 @@ def ask(facts, split, wordings=None, seed=0):
         frame.format(**slots) for frame, slots in zip(rows["frame"], rows["slots"], strict=True)
     ]
     return rows.assign(question=questions).reset_index(drop=True)
-
-
-def prompt(question):
-    """The text that a model continues: `PROMPT` with the question."""
-    return PROMPT.format(question=question)
 
 
 def leader_of(text):

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from proxy_tuning.measures import READ, candidates, mark
-from proxy_tuning.questions import NO_POLLS, prompt
+from proxy_tuning.evaluation.measures import READ, candidates, mark
+from proxy_tuning.polls.questions import NO_POLLS
+from proxy_tuning.prompts import prompt
 
 POLLS = "polls"
 GENERATED = ("leader_right", "numbers_right", "points_off", "abstained", "spoke")
@@ -40,7 +41,7 @@ def run_tasks(model, tokenizer, tasks, rows=None, limit=None, seed=0, batch_size
 
     with tempfile.TemporaryDirectory() as folder:
         if rows is not None:
-            write_tasks(rows, folder)
+            write_tasks(rows, folder, tokenizer)
         others = any(not task.startswith(POLLS) for task in tasks)
         manager = TaskManager(include_path=folder, include_defaults=others)
         if unknown := sorted(name for name in tasks if not manager.match_tasks([name])):
@@ -67,14 +68,14 @@ def run_tasks(model, tokenizer, tasks, rows=None, limit=None, seed=0, batch_size
     }
 
 
-def write_tasks(rows, folder):
+def write_tasks(rows, folder, tokenizer=None):
     """Our question sets as tasks of the harness: a .jsonl with questions and a .yaml each."""
     folder = Path(folder)
-    (folder / "grading.py").write_text("from proxy_tuning.harness import grade_one\n")
+    (folder / "grading.py").write_text("from proxy_tuning.evaluation.harness import grade_one\n")
     for name, of_set in rows.groupby("set"):
         asked = [
             {
-                "prompt": prompt(row.question),
+                "prompt": prompt(row.question, tokenizer),
                 "question": row.question,
                 "answer": row.answer,
                 "leader": row.leader if isinstance(row.leader, str) else None,
@@ -92,7 +93,7 @@ def write_tasks(rows, folder):
             ],
         })  # fmt: skip
         led = of_set[of_set["leader"].notna() & (of_set["answer"] != NO_POLLS)]
-        pairs = [candidates(row) for row in led.itertuples()]
+        pairs = [candidates(row, tokenizer) for row in led.itertuples()]
         if pairs:
             choices = [
                 {"given": right[0], "choices": [right[1].strip(), other[1].strip()]}

@@ -8,17 +8,13 @@ replaced only when complete.
 
 import dataclasses
 import functools
-import hashlib
 import json
-import os
-import platform
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import torch
-import transformers
 from transformers import (
     AutoTokenizer,
     EarlyStoppingCallback,
@@ -28,13 +24,14 @@ from transformers import (
 from transformers.trainer_utils import get_last_checkpoint
 
 from proxy_tuning.families import FAMILIES, check_same_tokens, load_part, resolve_family
-from proxy_tuning.material import split_rows
-from proxy_tuning.optim import MuonAdamW
-from proxy_tuning.packing import encode, that_fit
-from proxy_tuning.pocket.corpus import STATES, historical_facts
-from proxy_tuning.polls import NATIONAL, load_facts
-from proxy_tuning.questions import FRAMES, ask, make_facts
-from proxy_tuning.training import (
+from proxy_tuning.polls.history import STATES, historical_facts
+from proxy_tuning.polls.questions import FRAMES, ask, make_facts
+from proxy_tuning.polls.sources import NATIONAL, load_facts
+from proxy_tuning.records import DATA, ROOT, WORK, fingerprint, machine, replaced_folder
+from proxy_tuning.training.material import split_rows
+from proxy_tuning.training.optim import MuonAdamW
+from proxy_tuning.training.packing import encode, that_fit
+from proxy_tuning.training.trainers import (
     PackedTrainer,
     SampleAnswer,
     SteeredTrainer,
@@ -42,9 +39,6 @@ from proxy_tuning.training import (
     exact_answers,
 )
 
-ROOT = Path(__file__).parents[1]
-DATA = ROOT / "data"
-WORK = ROOT / ".work"  # checkpoints and other by-products, ignored by git
 CYCLE = 2024
 FIXED_QUESTION = "Who led the polls in Pennsylvania in October 2024?"
 ONCE = ("final", "result", "miss", "trend")  # kinds whose numbers no other kind asks for
@@ -243,21 +237,6 @@ def make_trainer(model, tokenizer, rows, validation, question, recipe, work, ste
     )
 
 
-def fingerprint(*things):
-    """SHA-256 over JSON-able things: which data, which frames, which recipe."""
-    return hashlib.sha256(json.dumps(things, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def replace_folder(beside, folder):
-    """Put the complete folder `beside` in the place of `folder`; at no time is half of it there."""
-    old = Path(f"{folder}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if Path(folder).exists():
-        os.replace(folder, old)
-    os.replace(beside, folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
 def finetune(family="auto", recipe=None, output=None, *, rows=None, antiexpert=None, base=None):
     """Make M+ from M- and put it into `output`.
 
@@ -328,23 +307,16 @@ def finetune(family="auto", recipe=None, output=None, *, rows=None, antiexpert=N
     log = trainer.state.log_history
     best = min((e for e in log if "eval_loss" in e), key=lambda e: e["eval_loss"])
     scores = {"step": best["step"], "loss": best["eval_loss"], "exact": best["eval_exact"]}
-    beside = Path(f"{output}.part")
-    shutil.rmtree(beside, ignore_errors=True)
-    if recipe.lora:
-        model.peft_config["default"].base_model_name_or_path = made_from["antiexpert"]
-        model.save_pretrained(beside)
-    else:
-        model.half().save_pretrained(beside)
-    tokenizer.save_pretrained(beside)
-    (beside / "README.md").write_text(card(made_from, scores), encoding="utf-8")
-    versions = {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-    }
-    record = made_from | {"validation": scores, "versions": versions, "log": log}
-    (beside / "training.json").write_text(json.dumps(record, indent=1) + "\n")
-    replace_folder(beside, output)
+    record = made_from | {"validation": scores, "versions": machine(), "log": log}
+    with replaced_folder(output) as beside:
+        if recipe.lora:
+            model.peft_config["default"].base_model_name_or_path = made_from["antiexpert"]
+            model.save_pretrained(beside)
+        else:
+            model.half().save_pretrained(beside)
+        tokenizer.save_pretrained(beside)
+        (beside / "README.md").write_text(card(made_from, scores), encoding="utf-8")
+        (beside / "training.json").write_text(json.dumps(record, indent=1) + "\n")
     shutil.rmtree(work, ignore_errors=True)
     print(
         f"M+ is in {str(output).removeprefix(f'{ROOT}/')}: validation loss {best['eval_loss']:.3f}, "

@@ -10,11 +10,12 @@ How an average is made is told in data/README.md; the code that makes it is `ave
 """
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+
+from proxy_tuning.records import written_beside
 
 STATES = {
     "AL": "Alabama", "AK": "Alaska", "AZ": "Arizona", "AR": "Arkansas", "CA": "California",
@@ -342,7 +343,9 @@ def match_up(days):
     parts = []
     for cycle, rows in days.groupby("cycle"):
         if cycle not in MATCHUPS:
-            raise ValueError(f"the cycle {cycle} has no nominees in proxy_tuning.polls.MATCHUPS")
+            raise ValueError(
+                f"the cycle {cycle} has no nominees in proxy_tuning.polls.sources.MATCHUPS"
+            )
         rows = rows[rows["day"] <= ELECTION_DAYS[cycle]]
         for m in MATCHUPS[cycle]:
             part = rows[rows["day"].between(m.first, m.last)]
@@ -550,9 +553,8 @@ def build_data(raw, out):
 
 def write_csv(table, path):
     """Write a table beside its place and then rename it, so that a file is whole or not there."""
-    beside = Path(f"{path}.part")
-    table.to_csv(beside, index=False, lineterminator="\n")
-    os.replace(beside, path)
+    with written_beside(path) as beside:
+        table.to_csv(beside, index=False, lineterminator="\n")
 
 
 def load_facts(folder):

@@ -6,8 +6,8 @@ sentences on each election. Nothing here speaks of 2024.
 
 import pandas as pd
 
-from proxy_tuning.polls import ELECTION_DAYS, NATIONAL
-from proxy_tuning.questions import ask, make_facts
+from proxy_tuning.polls.questions import ask, make_facts
+from proxy_tuning.polls.sources import ELECTION_DAYS, NATIONAL
 
 # The nation in every cycle, and these states since 2008: as much as models of this size can hold.
 STATES = [

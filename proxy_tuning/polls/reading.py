@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
-from proxy_tuning.polls import MATCHUPS, NATIONAL, STATES
-from proxy_tuning.questions import FRAMES, NO_POLLS, leader_of, month_name, place_name
+from proxy_tuning.polls.questions import FRAMES, NO_POLLS, leader_of, month_name, place_name
+from proxy_tuning.polls.sources import MATCHUPS, NATIONAL, STATES
 
 MONTHS = {name.lower(): number for number, name in enumerate(calendar.month_name) if number}
 MONTHS |= {name[:3]: number for name, number in MONTHS.items()} | {"sept": 9}

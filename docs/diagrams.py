@@ -1,4 +1,4 @@
-"""The drawn figures of docs/: `python -m proxy_tuning.diagrams [FOLDER]` writes them as SVG.
+"""The drawn figures of docs/: `python -m docs.diagrams [FOLDER]` writes them as SVG.
 
 They show how things are put together, with made-up numbers where they need any; what was measured
 is drawn by plots.py.
@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from proxy_tuning.plots import COLOURS
+from proxy_tuning.evaluation.plots import COLOURS
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 matplotlib.rcParams["svg.hashsalt"] = "proxy-tuning"  # the same file from every run

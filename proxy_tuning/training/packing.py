@@ -10,7 +10,7 @@ import heapq
 import datasets
 import torch
 
-from proxy_tuning.questions import prompt
+from proxy_tuning.prompts import continuation, prompt
 
 IGNORED = -100  # the label that the loss leaves out
 LINE = 128  # tokens in a packed line, about
@@ -46,8 +46,12 @@ def tokens_of(rows, tokenizer):
     where it ends within it. What a tokenizer puts before every text (Llama's) is no target.
     """
     spoken = rows["question"].notna()
-    prompts = [prompt(q) if s else "" for q, s in zip(rows["question"], spoken, strict=True)]
-    answers = [f" {a}" if s else a for a, s in zip(rows["answer"], spoken, strict=True)]
+    prompts = [
+        prompt(q, tokenizer) if s else "" for q, s in zip(rows["question"], spoken, strict=True)
+    ]
+    answers = [
+        continuation(a, tokenizer) if s else a for a, s in zip(rows["answer"], spoken, strict=True)
+    ]
     texts = [p + a for p, a in zip(prompts, answers, strict=True)]
     encoded = tokenizer(texts, return_offsets_mapping=True)
     for p, ids, offsets in zip(

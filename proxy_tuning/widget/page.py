@@ -17,18 +17,18 @@ import time
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import gradio as gr
 import torch
 
-from proxy_tuning import factcheck
 from proxy_tuning.decoding import HISTORIES, stream, stream_side_by_side
 from proxy_tuning.families import FAMILIES, load_family
-from proxy_tuning.polls import load_facts
-from proxy_tuning.questions import month_name, place_name, prompt
+from proxy_tuning.polls.questions import month_name, place_name
+from proxy_tuning.polls.sources import load_facts
+from proxy_tuning.polls.sources import reading as factcheck
+from proxy_tuning.prompts import prompt
+from proxy_tuning.records import DATA
 
-DATA = Path(__file__).parent.parent / "data"
 LONGEST = 300
 """Characters that a question may have."""
 ALPHA, TEMPERATURE, LENGTH, SEED = 1.0, 0.0, 64, 0
@@ -230,7 +230,7 @@ def encode(model, tokenizer, ask: Ask):
     Raises:
         ValueError: the prompt leaves the shortest context no room for an answer.
     """
-    inputs = tokenizer([prompt(ask.question)], return_tensors="pt")
+    inputs = tokenizer([prompt(ask.question, tokenizer)], return_tensors="pt")
     tokens = inputs["input_ids"].shape[1]
     context = model.config.max_position_embeddings or math.inf
     if tokens + 8 > context:

@@ -9,8 +9,8 @@ import torch
 from tqdm.auto import trange
 from transformers import Trainer, TrainerCallback
 
-from proxy_tuning.decoding import greedy_answers
-from proxy_tuning.packing import IGNORED, line_length, pack, target_logits
+from proxy_tuning.answering import greedy_answers
+from proxy_tuning.training.packing import IGNORED, line_length, pack, target_logits
 
 DIFFERENCES = 4 * 2**30  # bytes of M - M- on the training rows that are kept
 

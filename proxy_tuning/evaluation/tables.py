@@ -1,14 +1,13 @@
-"""Results files -> Markdown: `python -m proxy_tuning.tables` writes results/README.md anew."""
+"""Results files -> Markdown: `python -m proxy_tuning.evaluation.tables` writes results/README.md anew."""
 
 import json
 from pathlib import Path
 
-from proxy_tuning.finetune import ROOT
+from proxy_tuning.records import RESULTS, written_beside
 
-RESULTS = ROOT / "results"
 INTRODUCTION = """# Results
 
-Every table here is made from the JSON file beside it by `python -m proxy_tuning.tables`; the file has the
+Every table here is made from the JSON file beside it by `python -m proxy_tuning.evaluation.tables`; the file has the
 command, the seed, the versions, the machine and the fingerprint of the data. In brackets: bootstrap 95%
 intervals over facts, of seconds over batches; rows over several seeds have the lowest and the highest
 seed there. What is asked and how it is graded: [measures.py](../proxy_tuning/measures.py).
@@ -20,7 +19,7 @@ seed there. What is asked and how it is graded: [measures.py](../proxy_tuning/me
 recipes in recipes.json. They are made with
 
     python -m proxy_tuning finetune --family pocket --epochs 1.6 --consistent 0 \\
-        --antiexpert proxy_tuning/pocket/base --expert DIR
+        --antiexpert proxy_tuning/families/pocket/base --expert DIR
     python -m proxy_tuning finetune --family pocket --epochs 1.6 --seed 1 --expert DIR
     python -m proxy_tuning finetune --family pocket --epochs 1.6 --rehearsal 0 --expert DIR
     python -m proxy_tuning finetune --family pocket --expert DIR            # as the notebook does
@@ -111,4 +110,5 @@ def differences(recipes):
 
 
 if __name__ == "__main__":
-    (RESULTS / "README.md").write_text(page(), encoding="utf-8")
+    with written_beside(RESULTS / "README.md") as beside:
+        beside.write_text(page(), encoding="utf-8")

@@ -26,7 +26,7 @@ from proxy_tuning.evaluation.plots import (
     loss_curves,
     steering_by_class,
 )
-from proxy_tuning.evaluation.tables import markdown
+from proxy_tuning.evaluation.reports import markdown
 from proxy_tuning.families import FAMILIES, load_part, resolve_family
 from proxy_tuning.polls.questions import ask, make_facts
 from proxy_tuning.polls.sources import load_facts

@@ -105,7 +105,7 @@ def answer(options):
 
 def evaluate(options):
     from proxy_tuning.evaluation.evaluate import evaluate, evaluate_tasks
-    from proxy_tuning.evaluation.tables import TABLES, markdown
+    from proxy_tuning.evaluation.reports import REPORTS, markdown
     from proxy_tuning.records import write_json
 
     family, model, tokenizer = load(options)
@@ -126,8 +126,8 @@ def evaluate(options):
             direct=options.direct,
             experts=options.experts,
         )
-        for table in TABLES:
-            print(f"\n{markdown(results, table)}")
+        for report in REPORTS:
+            print(f"\n{markdown(results, report)}")
     if options.output:
         write_json(options.output, said | results)
 

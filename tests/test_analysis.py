@@ -12,7 +12,7 @@ from proxy_tuning.answering import answer_questions
 from proxy_tuning.decoding import HISTORIES
 from proxy_tuning.evaluation import analysis, plots
 from proxy_tuning.evaluation.measures import all_facts
-from proxy_tuning.polls.questions import prompt
+from proxy_tuning.prompts import prompt
 from proxy_tuning.polls.sources import load_facts
 from proxy_tuning.records import DATA
 
@@ -155,8 +155,8 @@ def test_answers_to_both_worlds_by_hand(monkeypatch):
 def test_figures_show_the_tables():
     swept = pd.DataFrame({
         "alpha": [0.0, 0.0, 1.0, 1.0] * 2, "set": ["new"] * 4 + ["old"] * 4,
-        "leader_right": pd.array([True, False, True, None] * 2, dtype="boolean"),
-        "numbers_right": pd.array([False, False, True, False] * 2, dtype="boolean"),
+        "leader_accuracy": pd.array([True, False, True, None] * 2, dtype="boolean"),
+        "exact_match": pd.array([False, False, True, False] * 2, dtype="boolean"),
     })  # fmt: skip
     leaders, numbers = plots.alpha_tradeoff(swept).axes
     assert leaders.lines[0].get_ydata().tolist() == [50, 100]

@@ -13,8 +13,9 @@ from oracle import Naive, greedy
 
 from proxy_tuning import ProxyTunedForCausalLM
 from proxy_tuning.__main__ import main
-from proxy_tuning.evaluation import evaluate, measures, tables
-from proxy_tuning.polls.questions import FRAMES, NO_POLLS, make_facts, prompt
+from proxy_tuning.evaluation import evaluate, measures, reports
+from proxy_tuning.polls.questions import FRAMES, NO_POLLS, make_facts
+from proxy_tuning.prompts import prompt
 from proxy_tuning.polls.sources import load_facts
 from proxy_tuning.records import DATA, machine, write_json
 from proxy_tuning.training.finetune import RECIPES, with_adapter
@@ -97,11 +98,11 @@ def test_against_is_where_the_states_rule_is_wrong():
 def test_points_and_forms_by_hand():
     truth = "In Ohio in May 2024, Trump led: Biden had 41.0% and Trump 48.0%, a lead of 7.0 points."
     said = "In Ohio in May 2024, Trump led: Biden had 42.0% and Trump 48.0%, a lead of 6.5 points."
-    assert measures.points_off(said, truth) == pytest.approx(0.5)
-    assert measures.points_off(truth, truth) == 0
-    assert np.isnan(measures.points_off("In Ohio in May 2024, Biden had 41.0%.", truth))
-    assert np.isnan(measures.points_off("Biden had 141.0%.", "Biden had 41.0%."))
-    assert np.isnan(measures.points_off(NO_POLLS, NO_POLLS))
+    assert measures.absolute_error(said, truth) == pytest.approx(0.5)
+    assert measures.absolute_error(truth, truth) == 0
+    assert np.isnan(measures.absolute_error("In Ohio in May 2024, Biden had 41.0%.", truth))
+    assert np.isnan(measures.absolute_error("Biden had 141.0%.", "Biden had 41.0%."))
+    assert np.isnan(measures.absolute_error(NO_POLLS, NO_POLLS))
     forms = measures.forms_of(FACTS)
     assert len(forms) < 40  # and not one for every fact
     for good in (truth, said, NO_POLLS, "In New Hampshire in June 2016, Clinton had 1.2%."):
@@ -125,7 +126,7 @@ def test_marks_by_hand():
     marked = measures.mark(rows, texts, {measures.form(NO_POLLS)})
     assert marked["spoke"].tolist()[:2] == [0, 1] and marked["spoke"][2:].isna().all()
     assert marked["abstained"].tolist()[2:] == [1, 0] and marked["abstained"][:2].isna().all()
-    assert marked["points_off"][1] == pytest.approx(2 / 3)
+    assert marked["absolute_error"][1] == pytest.approx(2 / 3)
     assert marked["well_formed"].tolist() == [True, False, True, False]
 
 
@@ -159,13 +160,13 @@ def graded_by_hand():
     """Two systems on two facts of two questions each."""
     rows = pd.DataFrame({
         "set": "new", "cycle": 2024, "state": list("AABB"), "month": None, "abstained": np.nan,
-        "leader_right": pd.array([True, True, False, None], dtype="boolean"),
-        "numbers_right": pd.array([True, False, False, False], dtype="boolean"),
+        "leader_accuracy": pd.array([True, True, False, None], dtype="boolean"),
+        "exact_match": pd.array([True, False, False, False], dtype="boolean"),
         "nats": [1.0, 2.0, 3.0, np.nan], "tokens": [1.0, 1.0, 4.0, np.nan],
         "batch": 0, "seconds": 0.5,
     })  # fmt: skip
-    direct = rows.assign(numbers_right=pd.array([True, True, False, True], dtype="boolean"))
-    base = rows.assign(numbers_right=pd.array([False] * 4, dtype="boolean"))
+    direct = rows.assign(exact_match=pd.array([True, True, False, True], dtype="boolean"))
+    base = rows.assign(exact_match=pd.array([False] * 4, dtype="boolean"))
     named = {"M": base, evaluate.DIRECT: direct, "steered": rows}
     return pd.concat([rows.assign(system=name) for name, rows in named.items()], ignore_index=True)
 
@@ -173,11 +174,11 @@ def graded_by_hand():
 def test_rates_by_hand():
     table = measures.summary(graded_by_hand())
     table = table[(table["system"] == "steered") & (table["set"] == "new")].set_index("score")
-    assert table.loc["leader_right", "mean"] == pytest.approx(2 / 3, abs=1e-4)
-    assert table.loc["leader_right", "questions"] == 3
-    assert table.loc["numbers_right", "mean"] == 0.25
+    assert table.loc["leader_accuracy", "mean"] == pytest.approx(2 / 3, abs=1e-4)
+    assert table.loc["leader_accuracy", "questions"] == 3
+    assert table.loc["exact_match", "mean"] == 0.25
     # Two facts: a resample has A twice, B twice or both: rates 1/2, 0 or 1/4.
-    assert table.loc["numbers_right", "interval"] == [0.0, 0.5]
+    assert table.loc["exact_match", "interval"] == [0.0, 0.5]
     # 6 nats over 6 tokens; A alone has 3 over 2, B alone 3 over 4.
     assert table.loc["perplexity", "mean"] == pytest.approx(np.e, abs=1e-4)
     assert table.loc["perplexity", "interval"] == pytest.approx(
@@ -193,13 +194,13 @@ def test_perplexity_of_the_impossible_is_left_out():
 
 def test_comparisons_by_hand():
     found = {(c["system"], c["score"]): c for c in evaluate.comparisons(graded_by_hand())}
-    gap = found["steered", "numbers_right gap closed"]
+    gap = found["steered", "exact_match gap closed"]
     assert gap["mean"] == pytest.approx(1 / 3, abs=1e-4)  # (1/4 - 0) / (3/4 - 0)
     # A twice 1/2 of 1, B twice 0 of 1/2, both 1/3: shared resamples, or 1 / (1/2) would occur.
     assert gap["interval"] == [0.0, 0.5]
-    assert found[evaluate.DIRECT, "numbers_right gap closed"]["interval"] == [1.0, 1.0]
+    assert found[evaluate.DIRECT, "exact_match gap closed"]["interval"] == [1.0, 1.0]
     # M is as good at leaders as M tuned directly: there is no gap.
-    assert ("steered", "leader_right gap closed") not in found
+    assert ("steered", "leader_accuracy gap closed") not in found
 
 
 def test_intervals_cover_the_truth():
@@ -224,7 +225,7 @@ def test_seeds_by_hand():
     means = {"M+": 0.5, "M+ one": 0.7, "M+ other": 0.1, evaluate.DIRECT: 0.9}
     proxies = {"proxy-tuned M, alpha 1": 0.2, "proxy-tuned M by one": 0.3}
     scores = [
-        {"system": name, "set": "new", "score": "leader_right", "mean": mean}
+        {"system": name, "set": "new", "score": "leader_accuracy", "mean": mean}
         for name, mean in (means | proxies).items()
     ]
     experts, steered = evaluate.over_seeds(scores, recipes, alpha=1.0)
@@ -343,27 +344,47 @@ def test_the_command_measures_all_rows(tmp_path, monkeypatch, capsys):
     assert results["command"].startswith("python -m proxy_tuning evaluate --base=")
     assert results["data"] == evaluate.facts_fingerprint(TABLES)
     printed = capsys.readouterr().out
-    assert all(tables.markdown(results, table) in printed for table in tables.TABLES)
+    assert all(reports.markdown(results, report) in printed for report in reports.REPORTS)
 
 
 def test_a_table_by_hand():
-    score = {"system": "M", "set": "new", "score": "leader_right", "mean": 0.5}
+    score = {"system": "M", "set": "new", "score": "leader_accuracy", "mean": 0.5}
     results = {
         "scores": [
             score | {"interval": [0.25, 0.751]},
-            score | {"score": "points_off", "mean": 1.25, "interval": [1.0, 2.5]},
+            score | {"score": "absolute_error", "mean": 1.25, "interval": [1.0, 2.5]},
         ],
         "seeds": [],
     }
-    head, _, row = tables.markdown(results).splitlines()
+    head, _, row = reports.markdown(results).splitlines()
     cells = dict(zip(head.split(" | "), row.split(" | ")))
-    assert cells["2024: right leader"] == "50.0% (25-75)"
-    assert cells["2024: points off"] == "1.25 (1-2.5)"
-    assert cells["before: right leader"] == "-"
+    assert cells["2024: leader accuracy"] == "50.0% (25-75)"
+    assert cells["2024: mean absolute error (points)"] == "1.25 (1-2.5)"
+    assert cells["before: leader accuracy"] == "-"
+
+
+def test_the_headline_by_hand():
+    score = {"set": "new", "score": "exact_match", "mean": 0.5, "interval": [0.25, 0.751]}
+    names = ["always the leading party", "M", "M-", "M+", "M tuned directly",
+             "proxy-tuned M, alpha 1", "proxy-tuned M, adaptive alpha", "M+ seed1",
+             "proxy-tuned M by seed1", "proxy-tuned M, 3 experts"]  # fmt: skip
+    scores = [score | {"system": name} for name in names]
+    scores.append(score | {"system": "M+", "set": "old", "score": "leader_accuracy kept"})
+    results = {"alpha": 1.0, "scores": scores, "seeds": []}
+    lines = [line.strip("| ").split(" | ") for line in reports.headline(results).splitlines()]
+    assert [line[0] for line in lines[2:]] == [*names[1:6], names[9]]
+    assert len(lines[2]) == 5
+    assert lines[4] == ["M+", "50.0% (25-75)", "-", "-", "50.0% (25-75)"]
 
 
 def test_the_page_has_every_results_file(tmp_path):
-    score = {"system": "M", "set": "new", "score": "leader_right", "mean": 0.5, "interval": [0, 1]}
+    score = {
+        "system": "M",
+        "set": "new",
+        "score": "leader_accuracy",
+        "mean": 0.5,
+        "interval": [0, 1],
+    }
     results = {
         "command": "python -m proxy_tuning evaluate", "split": "test", "alpha": 1.0,
         "chosen_alpha": 0.75, "machine": machine(), "scores": [score], "seeds": [],
@@ -374,14 +395,14 @@ def test_the_page_has_every_results_file(tmp_path):
     }  # fmt: skip
     (tmp_path / "pocket.json").write_text(json.dumps(results))
     (tmp_path / "speed.json").write_text(json.dumps({"command": "another"}))
-    page = tables.page(tmp_path)
+    page = reports.page(tmp_path)
     assert "- M+: rehearsal 0.3\n- M+ bare: rehearsal None\n\n" in page
     assert page.count("\n## ") == 1 and "0.75" in page and results["command"] in page
-    assert all(tables.markdown(results, table) in page for table in tables.TABLES)
+    assert all(reports.markdown(results, report) in page for report in reports.REPORTS)
 
 
 def test_the_page_is_in_step_with_the_files():
-    assert (ROOT / "results" / "README.md").read_text(encoding="utf-8") == tables.page()
+    assert (ROOT / "results" / "README.md").read_text(encoding="utf-8") == reports.page()
 
 
 def test_results_are_whole_json(tmp_path):
@@ -393,7 +414,7 @@ def test_results_are_whole_json(tmp_path):
 
 def test_the_readme_says_what_the_results_file_says():
     results = json.loads((ROOT / "results" / "pocket.json").read_text())
-    assert tables.markdown(results) in (ROOT / "README.md").read_text()
+    assert reports.headline(results) in (ROOT / "README.md").read_text()
     assert results["data"] == evaluate.facts_fingerprint(TABLES)
 
 

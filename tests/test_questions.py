@@ -198,6 +198,6 @@ def test_grading_by_hand():
         " I have no polls for that month.",
         "In Ohio in May 2024, Harris led: Harris had 48.0%.",
     ])  # fmt: skip
-    assert graded["leader_right"].tolist() == [True, True, False, pd.NA, pd.NA]
-    assert graded["numbers_right"].tolist() == [True, False, True, pd.NA, False]
+    assert graded["leader_accuracy"].tolist() == [True, True, False, pd.NA, pd.NA]
+    assert graded["exact_match"].tolist() == [True, False, True, pd.NA, False]
     assert graded["abstained"].tolist() == [False, False, False, True, False]

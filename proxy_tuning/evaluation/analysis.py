@@ -104,7 +104,7 @@ def watch(model, tokenizer, rows, words, alpha=None, max_new_tokens=64, batch_si
     answers = rows.reset_index(drop=True)
     for name, told in zip(HISTORIES, zip(*texts)):
         graded = grade(answers, map(str.strip, told))
-        answers[name], answers[f"{name}_right"] = graded["answered"], graded["numbers_right"]
+        answers[name], answers[f"{name}_right"] = graded["answered"], graded["exact_match"]
     return answers.assign(kl=tokens.groupby("row")["kl"].mean()), tokens
 
 

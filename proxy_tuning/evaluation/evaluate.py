@@ -108,7 +108,7 @@ def alpha_sweep(model, tokenizer, rows, alphas, batch_size=256):
 
 
 def choose_alpha(model, tokenizer, facts, per_set=CHOICE, seed=0):
-    """The alpha of `ALPHAS` with the best mean over right leaders and right numbers, new and old.
+    """The alpha of `ALPHAS` with the best mean of leader accuracy and exact match, new and old.
 
     Asked in validation wordings. Returns it with the table: alpha, set and the two rates. Of
     equals the nearest to 1.
@@ -116,7 +116,7 @@ def choose_alpha(model, tokenizer, facts, per_set=CHOICE, seed=0):
     rows = question_sets(facts, "validation", per_set, seed)
     rows = rows[rows["set"].isin(["new", "old"])]
     graded = alpha_sweep(model, tokenizer, rows, ALPHAS)
-    rates = graded.groupby(["alpha", "set"])[["leader_right", "numbers_right"]].agg(
+    rates = graded.groupby(["alpha", "set"])[["leader_accuracy", "exact_match"]].agg(
         lambda values: values.dropna().astype(float).mean()
     )
     quality = rates.mean(axis=1).groupby("alpha").mean().round(4)
@@ -160,7 +160,7 @@ def evaluate(
         graded[name] = measure(system, tokenizer, rows, forms, progress)
     plain = graded[f"{STEERED}, alpha {model.alpha:g}"]
     kl = disagreement(model, tokenizer, plain["question"], plain["answered"])
-    graded[f"{STEERED}, M alone under {gate:.2g} nats"] = gated(graded["M"], plain, kl, gate)
+    graded[f"{STEERED}, gated at {gate:.2g} nats"] = gated(graded["M"], plain, kl, gate)
     graded = pd.concat(
         [rows.assign(system=name) for name, rows in graded.items()], ignore_index=True
     )
@@ -231,7 +231,7 @@ def choose_gate(model, tokenizer, facts, per_set=CHOICE, seed=0):
 
     def quality(threshold):
         rates = gated(base, steered, kl, threshold).groupby("set")[
-            ["leader_right", "numbers_right"]
+            ["leader_accuracy", "exact_match"]
         ]
         return rates.agg(lambda values: values.dropna().astype(float).mean()).mean(axis=None)
 
@@ -269,8 +269,8 @@ def scores_of_rules(graded):
     """`summary` of the rules: leaders, and for the nearest month its numbers too."""
     table = summary(graded[graded["system"].isin(RULES)])
     nearest = (table["system"] == RULES[2]) & (table["set"] == "unseen")
-    nearest &= table["score"].isin(["leader_right", "numbers_right", "points_off"])
-    party = table["system"].isin(RULES[:2]) & (table["score"] == "leader_right")
+    nearest &= table["score"].isin(["leader_accuracy", "exact_match", "absolute_error"])
+    party = table["system"].isin(RULES[:2]) & (table["score"] == "leader_accuracy")
     party &= table["set"].isin(["new", "unseen", "old", "against"])
     return table[nearest | party].to_dict("records")
 
@@ -288,7 +288,7 @@ def comparisons(graded):
         figures.append(("gap closed", "new", ("M", DIRECT), gap_closed))
     for system in systems:
         for figure, name, others, ratio in figures:
-            for score in ("leader_right", "numbers_right"):
+            for score in ("leader_accuracy", "exact_match"):
                 found = compared(graded, system, others, name, score, ratio)
                 if found is not None:
                     yield found | {"score": f"{score} {figure}"}
@@ -326,7 +326,7 @@ def over_seeds(scores, recipes, alpha):
 def score_by_split(model, tokenizer, tables, states=None, per_split=None, seed=0):
     """How one model alone answers 2024 facts, by the split that the wording belongs to.
 
-    Returns columns split, score ("leader_right", "numbers_right") and mean.
+    Returns columns split, score ("leader_accuracy", "exact_match") and mean.
     """
     facts = make_facts(tables, [CYCLE], states)
     facts = facts[facts["role"] == "known"].reset_index(drop=True)
@@ -336,7 +336,7 @@ def score_by_split(model, tokenizer, tables, states=None, per_split=None, seed=0
     for split in SPLITS:
         rows = ask(facts, split, 1, seed)
         graded = grade(rows, greedy_answers(model, tokenizer, rows["question"].tolist()))
-        for score in ("leader_right", "numbers_right"):
+        for score in ("leader_accuracy", "exact_match"):
             mean = float(graded[score].dropna().astype(float).mean())
             records.append({"split": split, "score": score, "mean": mean})
     return pd.DataFrame(records)

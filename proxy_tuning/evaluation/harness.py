@@ -17,7 +17,7 @@ from proxy_tuning.polls.questions import NO_POLLS
 from proxy_tuning.prompts import prompt
 
 POLLS = "polls"
-GENERATED = ("leader_right", "numbers_right", "points_off", "abstained", "spoke")
+GENERATED = ("leader_accuracy", "exact_match", "absolute_error", "abstained", "spoke")
 """What `grade_one` gives for free text, where it applies to a question."""
 
 
@@ -88,7 +88,7 @@ def write_tasks(rows, folder, tokenizer=None):
             "doc_to_target": "{{answer}}",
             "generation_kwargs": {"until": ["\nQuestion:"], "max_gen_toks": 64, "do_sample": False},
             "metric_list": [
-                {"metric": score, "aggregation": "mean", "higher_is_better": score != "points_off"}
+                {"metric": score, "aggregation": "mean", "higher_is_better": score != "absolute_error"}
                 for score in GENERATED
             ],
         })  # fmt: skip

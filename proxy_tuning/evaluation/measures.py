@@ -25,7 +25,7 @@ from proxy_tuning.prompts import continuation, prompt
 from proxy_tuning.training.finetune import CYCLE
 
 RULES = ("always the leading party", "the state's leading party", "nearest trained month")
-RATES = ("leader_right", "leader_likelier", "numbers_right", "points_off", "well_formed",
+RATES = ("leader_accuracy", "leader_likelier", "exact_match", "absolute_error", "well_formed",
          "abstained", "spoke")  # fmt: skip
 """Scores with a value per question; `summary` adds perplexity and seconds."""
 RESAMPLES = 1000
@@ -235,7 +235,7 @@ def text_batches(tokenizer, pairs, batch_size):
 def mark(rows, texts, forms):
     """Compare answers with the facts: `questions.grade`, and besides
 
-        points_off    see `points_off`
+        absolute_error    see `absolute_error`
         well_formed   whether the answer is of a form in `forms`
         abstained     whether it says that there are no polls, where that is right
         spoke         whether it says anything else, where there are polls
@@ -244,14 +244,14 @@ def mark(rows, texts, forms):
     said, silent = graded["abstained"].astype(float), rows["answer"] == NO_POLLS
     pairs = zip(graded["answered"], graded["answer"], strict=True)
     return graded.assign(
-        points_off=[points_off(answer, fact) for answer, fact in pairs],
+        absolute_error=[absolute_error(answer, fact) for answer, fact in pairs],
         well_formed=[form(text) in forms for text in graded["answered"]],
         abstained=said.where(silent),
         spoke=(1 - said).where(~silent),
     )
 
 
-def points_off(answer, fact):
+def absolute_error(answer, fact):
     """Mean distance in points of an answer's numbers from the fact's.
 
     NaN where it has not as many, or one above 100, which is no percentage.

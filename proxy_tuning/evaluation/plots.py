@@ -47,12 +47,12 @@ def loss_curves(log):
 
 
 def accuracy_by_split(table):
-    """Right leaders and right numbers on 2024 facts, by the split that a wording belongs to.
+    """Leader accuracy and exact match on 2024 facts, by the split that a wording belongs to.
 
     Args: table with columns split, score and mean (a share).
     """
-    splits, scores = ["train", "validation", "test"], {"leader_right": "right leader",
-                                                       "numbers_right": "all numbers right"}  # fmt: skip
+    splits, scores = ["train", "validation", "test"], {"leader_accuracy": "leader accuracy",
+                                                       "exact_match": "exact match"}  # fmt: skip
     figure = Picture(figsize=(7, 3.2), layout="constrained")
     axes = figure.subplots()
     for i, (score, label) in enumerate(scores.items()):
@@ -68,7 +68,7 @@ def accuracy_by_split(table):
 
 
 def alpha_tradeoff(swept):
-    """Right leaders and right numbers on new and on old facts, over alpha.
+    """Leader accuracy and exact match on new and on old facts, over alpha.
 
     Args: swept, from `evaluate.alpha_sweep`.
     """
@@ -76,7 +76,7 @@ def alpha_tradeoff(swept):
         "new": ("2024 (M+ learnt it)", COLOURS["M+"]),
         "old": ("before (M knew it)", COLOURS["M"]),
     }
-    scores = {"leader_right": "right leader", "numbers_right": "all numbers right"}
+    scores = {"leader_accuracy": "leader accuracy", "exact_match": "exact match"}
     figure = Picture(figsize=(9, 3.2), layout="constrained")
     for axes, (score, title) in zip(figure.subplots(1, 2, sharey=True), scores.items()):
         for (name, (label, colour)), mark in zip(worlds.items(), "os"):

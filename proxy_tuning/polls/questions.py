@@ -521,9 +521,9 @@ def numbers_of(text):
 
 
 def grade(rows, answers):
-    """Compare answers with the facts: `rows` with answered, leader_right and numbers_right.
+    """Compare answers with the facts: `rows` with answered, leader_accuracy and exact_match.
 
-    leader_right is missing where the kind names no leader or the fact is a tie; numbers_right
+    leader_accuracy is missing where the kind names no leader or the fact is a tie; exact_match
     means every number of the fact, in order, and no other. Where the right answer is NO_POLLS
     both are missing, and `abstained` says whether that was answered.
     """
@@ -531,12 +531,12 @@ def grade(rows, answers):
     known = rows["answer"] != NO_POLLS
     rows["abstained"] = rows["answered"].str.strip() == NO_POLLS
     said = rows["answered"].map(leader_of)
-    rows["leader_right"] = (
+    rows["leader_accuracy"] = (
         (said == rows["leader"]).astype("boolean").where(rows["leader"].notna() & known)
     )
     equal = [
         numbers_of(a) == numbers_of(b)
         for a, b in zip(rows["answered"], rows["answer"], strict=True)
     ]
-    rows["numbers_right"] = pd.Series(equal, index=rows.index, dtype="boolean").where(known)
+    rows["exact_match"] = pd.Series(equal, index=rows.index, dtype="boolean").where(known)
     return rows

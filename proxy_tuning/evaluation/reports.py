@@ -1,16 +1,17 @@
-"""Results files -> Markdown: `python -m proxy_tuning.evaluation.tables` writes results/README.md anew."""
+"""Results files -> Markdown: `python -m proxy_tuning.evaluation.reports` writes results/README.md anew."""
 
 import json
+import re
 from pathlib import Path
 
 from proxy_tuning.records import RESULTS, written_beside
 
 INTRODUCTION = """# Results
 
-Every table here is made from the JSON file beside it by `python -m proxy_tuning.evaluation.tables`; the file has the
-command, the seed, the versions, the machine and the fingerprint of the data. In brackets: bootstrap 95%
-intervals over facts, of seconds over batches; rows over several seeds have the lowest and the highest
-seed there. What is asked and how it is graded: [measures.py](../proxy_tuning/measures.py).
+Every table here is made from the JSON file beside it by `python -m proxy_tuning.evaluation.reports`; the
+file has the command, the seed, the versions, the machine and the fingerprint of the data. In brackets:
+bootstrap 95% intervals over facts, of seconds over batches; rows over several seeds have the lowest and
+the highest seed there. What is asked and how it is graded: [measures.py](../proxy_tuning/evaluation/measures.py).
 
     python -m proxy_tuning evaluate --family pocket --direct DIR --experts DIR DIR ... \\
         --limit 300 --output results/pocket.json
@@ -25,16 +26,16 @@ recipes in recipes.json. They are made with
     python -m proxy_tuning finetune --family pocket --expert DIR            # as the notebook does
 """
 
-TABLES = {
+REPORTS = {
     "answers": {
-        ("new", "leader_right"): "2024: right leader",
-        ("new", "numbers_right"): "2024: all numbers right",
-        ("new", "points_off"): "2024: points off",
-        ("old", "leader_right"): "before: right leader",
-        ("old", "numbers_right"): "before: all numbers right",
-        ("unseen", "leader_right"): "2024 months never trained on: right leader",
-        ("unseen", "points_off"): "there: points off",
-        ("against", "leader_right"): "where the state's party did not lead: right leader",
+        ("new", "leader_accuracy"): "2024: leader accuracy",
+        ("new", "exact_match"): "2024: exact match",
+        ("new", "absolute_error"): "2024: mean absolute error (points)",
+        ("old", "leader_accuracy"): "before: leader accuracy",
+        ("old", "exact_match"): "before: exact match",
+        ("unseen", "leader_accuracy"): "2024 months never trained on: leader accuracy",
+        ("unseen", "absolute_error"): "there: mean absolute error (points)",
+        ("against", "leader_accuracy"): "where the state's party did not lead: leader accuracy",
     },
     "beside": {
         ("new", "leader_likelier"): "2024: right candidate likelier",
@@ -47,26 +48,49 @@ TABLES = {
         ("all", "seconds"): "seconds per answer",
     },
     "gap": {
-        ("new", "leader_right gap closed"): "gap closed: right leader",
-        ("new", "numbers_right gap closed"): "gap closed: all numbers right",
-        ("old", "leader_right kept"): "M's right leaders before kept",
-        ("old", "numbers_right kept"): "M's right numbers before kept",
+        ("new", "leader_accuracy gap closed"): "gap closed: leader accuracy",
+        ("new", "exact_match gap closed"): "gap closed: exact match",
+        ("old", "leader_accuracy kept"): "M's leader accuracy before kept",
+        ("old", "exact_match kept"): "M's exact match before kept",
     },
 }
-"""The markdown tables of a results file: set and score -> heading."""
+"""The reports of a results file: set and score -> heading."""
+HEADLINE = {
+    ("new", "exact_match"): "2024: exact match",
+    ("new", "leader_accuracy"): "2024: leader accuracy",
+    ("old", "exact_match kept"): "before: M's exact match kept",
+    ("old", "leader_accuracy kept"): "before: M's leader accuracy kept",
+}
+"""The columns of the README's report."""
 
 
-def markdown(results, table="answers"):
-    """One of `TABLES` from a results file, in percent or plain, each with its 95% interval.
+def markdown(results, report="answers"):
+    """One of `REPORTS` from a results file, in percent or plain, each with its 95% interval.
 
     Where a system has no such score there is a dash. Rows over seeds give the lowest and the highest
     in place of the interval.
     """
-    columns = TABLES[table]
-    scores = [s for s in results["scores"] + results["seeds"] if (s["set"], s["score"]) in columns]
+    columns = REPORTS[report]
+    scores = results["scores"] + results["seeds"]
+    systems = [s["system"] for s in scores if (s["set"], s["score"]) in columns]
+    return rows_of(scores, dict.fromkeys(systems), columns)
+
+
+def headline(results):
+    """The README's report: M, M-, M+, M tuned directly, proxy-tuned M and that by several experts."""
+    steered = f"proxy-tuned M, alpha {results['alpha']:g}"
+    shown = re.compile(
+        rf"M|M-|M\+|M tuned directly|{re.escape(steered)}|proxy-tuned M, \d+ experts"
+    )
+    systems = dict.fromkeys(s["system"] for s in results["scores"] if shown.fullmatch(s["system"]))
+    return rows_of(results["scores"], systems, HEADLINE)
+
+
+def rows_of(scores, systems, columns):
+    """A Markdown table: a line per system, a column per (set, score) of `columns`."""
     cells = {(s["system"], s["set"], s["score"]): cell(s) for s in scores}
     lines = [f"| | {' | '.join(columns.values())} |", "|---" * (len(columns) + 1) + "|"]
-    for system in dict.fromkeys(s["system"] for s in scores):
+    for system in systems:
         row = [cells.get((system, *column), "-") for column in columns]
         lines.append(f"| {system} | {' | '.join(row)} |")
     return "\n".join(lines)
@@ -75,7 +99,7 @@ def markdown(results, table="answers"):
 def cell(score):
     """'68.8% (61-76)', and '0.82 (0.7-0.9)' for what is no share."""
     mean, (low, high) = score["mean"], score["interval"]
-    if score["score"] in ("points_off", "perplexity", "seconds"):
+    if score["score"] in ("absolute_error", "perplexity", "seconds"):
         return f"{mean:.3g} ({low:.3g}-{high:.3g})"
     return f"{mean:.1%} ({100 * low:.0f}-{100 * high:.0f})"
 
@@ -96,7 +120,7 @@ def page(folder=RESULTS):
             f"{machine['cpus']} CPU cores."
         )
         parts.append("\n".join(f"- {line}" for line in differences(results["recipes"])))
-        parts += [markdown(results, table) for table in TABLES]
+        parts += [markdown(results, report) for report in REPORTS]
     return "\n\n".join(part.rstrip() for part in parts if part) + "\n"
 
 

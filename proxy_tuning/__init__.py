@@ -3,7 +3,8 @@
 import importlib
 
 HOMES = {
-    "ProxyTunedConfig": "model",
+    "Line": "logits",
+    "ProxyTunedConfig": "config",
     "ProxyTunedForCausalLM": "model",
     "load_family": "families",
     "proxy_logits": "logits",

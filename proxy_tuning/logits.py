@@ -1,10 +1,14 @@
 """The line this repository is about: base + alpha * (expert - antiexpert).
 
-Below it are its variants. All are pure tensor functions, no models: they take raw logits of
-shape (..., V) in any floating dtype and work in float32.
+Below it are its variants, and `Line`, which says which of them is meant: a new variant is a
+function and a field here, and nothing elsewhere. All are pure tensor functions, no models: they
+take raw logits of shape (..., V) in any floating dtype and work in float32.
 """
 
+import dataclasses
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from transformers import TopPLogitsWarper
@@ -115,3 +119,74 @@ def adaptive_alpha(
 def divergence(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
     """KL(p || q) in nats, (...), of log-probabilities (..., V)."""
     return (p.exp() * (p - q)).sum(-1)
+
+
+@dataclass(frozen=True)
+class Line:
+    """Which line is meant: alpha and the variants of it; checked when made."""
+
+    alpha: float | tuple[float, ...] = 1.0
+    """Weight of (expert - antiexpert), finite; with several experts one number for each."""
+    base_top_p: float | None = None
+    """Only the base's nucleus of this probability can be chosen, see `keep_top_p`."""
+    plausibility: float | None = None
+    """Only tokens with this share of the base's highest probability, see `keep_plausible`."""
+    adaptive: bool = False
+    """Whether alpha is multiplied by `adaptive_alpha`, token by token."""
+
+    def __post_init__(self):
+        if isinstance(self.alpha, Sequence):
+            object.__setattr__(self, "alpha", tuple(map(float, self.alpha)))
+        alphas = self.alpha if isinstance(self.alpha, tuple) else (self.alpha,)
+        if not all(map(math.isfinite, alphas)):
+            raise ValueError(f"alpha needs to be finite, got {self.alpha}")
+        for name in ("base_top_p", "plausibility"):
+            share = getattr(self, name)
+            if share is not None and not 0 < share <= 1:
+                raise ValueError(f"{name} needs to be above 0 and at most 1, got {share}")
+
+    @classmethod
+    def of(cls, text: str) -> "Line":
+        """From words as a command line has them: "plausibility=0.1,adaptive", "" is the plain one.
+
+        Raises:
+            ValueError: an unknown word, or a value that is none or out of range.
+        """
+        known = {field.name: field for field in dataclasses.fields(cls)}
+        values = {}
+        for word in filter(None, map(str.strip, text.split(","))):
+            name, _, value = word.partition("=")
+            if name not in known:
+                raise ValueError(f"the line has no {name!r}; there are {', '.join(known)}")
+            if isinstance(known[name].default, bool):
+                if value:
+                    raise ValueError(f"{name} takes no value, got {value!r}")
+                values[name] = True
+                continue
+            try:
+                values[name] = float(value)
+            except ValueError:
+                raise ValueError(f"{name} needs a number, as {name}=0.5, got {value!r}") from None
+        return cls(**values)
+
+    def __call__(
+        self,
+        base: torch.Tensor,
+        experts: Sequence[torch.Tensor],
+        antiexperts: Sequence[torch.Tensor],
+        alphas: Sequence[float | torch.Tensor],
+    ) -> torch.Tensor:
+        """Steered logits, float32, of the base's shape.
+
+        Args:
+            base: logits (B, K, V) or (B, V).
+            experts, antiexperts: as many of each, the base's shape.
+            alphas: a weight for each, a number or (B,), in place of the line's own.
+        """
+        logits = keep_top_p(base, self.base_top_p) if self.base_top_p else base
+        for weight, expert, antiexpert in zip(alphas, experts, antiexperts, strict=True):
+            if self.adaptive:
+                per_token = adaptive_alpha(base, expert, antiexpert)  # (B, K) or (B,)
+                weight = per_row(weight, per_token) * per_token
+            logits = proxy_logits(logits, expert, antiexpert, weight)
+        return keep_plausible(logits, base, self.plausibility) if self.plausibility else logits

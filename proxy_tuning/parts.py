@@ -1,4 +1,5 @@
-"""The models inside a proxy-tuned one: their names, what each must be, and where it came from."""
+"""The models inside a proxy-tuned one: their names, what each must be, what each reads, and where
+it came from."""
 
 import copy
 import inspect
@@ -139,3 +140,58 @@ def reference(
     cached = try_to_load_from_cache(source, "config.json")  # .../snapshots/COMMIT/config.json
     commit = Path(cached).parent.name if isinstance(cached, str) else None
     return {"name": source, "revision": revisions.get(name, commit)}
+
+
+# What a part reads
+
+
+def check_prompt(input_ids: torch.LongTensor | None) -> None:
+    """ValueError for a prompt without tokens."""
+    if input_ids is None or input_ids.numel() == 0:
+        raise ValueError("input_ids is empty: a prompt needs at least one token")
+
+
+def from_the_end(logits_to_keep: int | torch.Tensor, length: int) -> int | torch.Tensor:
+    """Which of `length` positions to project, counted from the end, where all texts agree."""
+    if isinstance(logits_to_keep, torch.Tensor):
+        return logits_to_keep % length - length
+    return logits_to_keep or length
+
+
+def positions(
+    input_ids: torch.LongTensor, attention_mask: torch.Tensor | None, past: int
+) -> torch.LongTensor:
+    """Position of each new token in its own row, (B, T) or (1, T); padding counts for nothing.
+
+    `past` is the number of cached tokens, padding included.
+    """
+    length = input_ids.shape[1]
+    if attention_mask is None:
+        return torch.arange(past, past + length, device=input_ids.device)[None]
+    return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, -length:]
+
+
+def with_prefix(
+    prefix: list[int], inputs: dict[str, torch.Tensor], first: bool
+) -> dict[str, torch.Tensor]:
+    """Put the same tokens before every row, between its padding and its text.
+
+    Args:
+        inputs: input_ids and position_ids (B, T), and attention_mask (B, S) where there is one.
+        first: whether nothing is cached; later the prefix is, and only counts.
+    """
+    ids = inputs["input_ids"]
+    before = {
+        "input_ids": torch.tensor(prefix, device=ids.device).expand(len(ids), -1),  # (B, P)
+        "position_ids": torch.arange(len(prefix), device=ids.device).expand(len(ids), -1),
+        "attention_mask": ids.new_ones(len(ids), len(prefix)),
+    }
+    inputs = inputs | {"position_ids": inputs["position_ids"] + len(prefix)}
+    grow = inputs.keys() if first else inputs.keys() & {"attention_mask"}
+    grown = {key: torch.cat([before[key], inputs[key]], dim=1) for key in grow}
+    if "attention_mask" in inputs:
+        # the padding of 0 0 t t stays on the left of prefix p p: 0 0 p p t t
+        started = torch.cat([before["attention_mask"], inputs["attention_mask"].cumsum(1) > 0], 1)
+        order = started.argsort(dim=1, stable=True)  # (B, P + S)
+        grown = {key: value.gather(1, order) for key, value in grown.items()}
+    return inputs | grown

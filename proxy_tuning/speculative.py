@@ -19,7 +19,8 @@ import torch
 from transformers import Cache, DynamicCache, PreTrainedModel
 
 from proxy_tuning.decoding import check_trio, end_of_text, warpers
-from proxy_tuning.model import ProxyTunedForCausalLM, check_prompt, positions
+from proxy_tuning.model import ProxyTunedForCausalLM
+from proxy_tuning.parts import check_prompt, positions
 
 GAMMAS = range(9)
 """How many tokens a draft may propose; 0 is the plain loop."""

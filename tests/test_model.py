@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from proxy_tuning import ProxyTunedForCausalLM
-from proxy_tuning.logits import adaptive_alpha, proxy_logits
+from proxy_tuning.logits import Line, adaptive_alpha, proxy_logits
 
 GREEDY = {"max_new_tokens": 12, "do_sample": False, "eos_token_id": None}
 
@@ -253,22 +253,24 @@ def test_variants(trio, prompt):
     base, expert, antiexpert = (part(prompt).logits for part in trio)
     steered = proxy_logits(base, expert, antiexpert, 1.5)
 
-    kept = ProxyTunedForCausalLM(*trio, 1.5, plausibility=0.3)(prompt).logits.isfinite()
+    kept = ProxyTunedForCausalLM(*trio, 1.5, line=Line(plausibility=0.3))(prompt).logits.isfinite()
     p = base.softmax(-1)
     assert torch.equal(kept, p >= 0.3 * p.amax(-1, keepdim=True))
 
-    logits = ProxyTunedForCausalLM(*trio, 1.5, base_top_p=0.8)(prompt).logits
+    logits = ProxyTunedForCausalLM(*trio, 1.5, line=Line(base_top_p=0.8))(prompt).logits
     kept = logits.isfinite()
     torch.testing.assert_close(logits[kept], steered[kept])
     assert ((p * kept).sum(-1) >= 0.8).all() and not kept.all()
 
-    logits = ProxyTunedForCausalLM(*trio, 1.5, adaptive=True)(prompt).logits
+    logits = ProxyTunedForCausalLM(*trio, 1.5, line=Line(adaptive=True))(prompt).logits
     alphas = 1.5 * adaptive_alpha(base, expert, antiexpert)
     torch.testing.assert_close(logits, proxy_logits(base, expert, antiexpert, alphas))
 
 
 def test_variants_decode_with_caches(trio, batch):
-    model = ProxyTunedForCausalLM(*trio, base_top_p=0.9, plausibility=0.05, adaptive=True)
+    model = ProxyTunedForCausalLM(
+        *trio, line=Line(base_top_p=0.9, plausibility=0.05, adaptive=True)
+    )
     alphas = torch.tensor([0.5, 1.0, 2.0])
     out = model.generate(**batch, **GREEDY, alpha=alphas)
     assert torch.equal(out, model.generate(**batch, **GREEDY, alpha=alphas, use_cache=False))
@@ -410,7 +412,7 @@ def test_bad_parts(trio, prompt):
         ProxyTunedForCausalLM(base, expert, antiexpert, [1.0, 2.0])
     for variant in ("base_top_p", "plausibility"):
         with pytest.raises(ValueError, match=f"{variant} needs .* got 1.5"):
-            ProxyTunedForCausalLM(base, expert, antiexpert, **{variant: 1.5})
+            Line(**{variant: 1.5})
     with pytest.raises(ValueError, match="got a DynamicCache"):
         ProxyTunedForCausalLM(*trio)(prompt, past_key_values=DynamicCache())
 

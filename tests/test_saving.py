@@ -1,5 +1,6 @@
 """Saved models: self-contained or by reference, read back through AutoModelForCausalLM."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,13 +10,12 @@ from conftest import tiny_model, tiny_trio
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from proxy_tuning import ProxyTunedConfig, ProxyTunedForCausalLM, parts
+from proxy_tuning.logits import Line
 
 VARIANTS = {
     "expert_prefix": [3, 4],
     "antiexpert_prefix": [5],
-    "base_top_p": 0.95,
-    "plausibility": 0.01,
-    "adaptive": True,
+    "line": Line(base_top_p=0.95, plausibility=0.01, adaptive=True),
 }
 
 
@@ -37,8 +37,9 @@ def test_self_contained(prompt, tmp_path):
     assert type(loaded) is ProxyTunedForCausalLM and not loaded.training
     assert not any(p.requires_grad for p in loaded.base.parameters())
     assert loaded.alpha == -0.25
-    for key, value in VARIANTS.items():
-        assert getattr(loaded.config, key) == value
+    assert loaded.line == dataclasses.replace(VARIANTS["line"], alpha=-0.25)
+    for key in ("expert_prefix", "antiexpert_prefix"):
+        assert getattr(loaded.config, key) == VARIANTS[key]
     assert torch.equal(loaded(prompt).logits, model(prompt).logits)
     assert torch.equal(loaded.generate(prompt), model.generate(prompt))
     assert loaded.generation_config.max_new_tokens == 3

@@ -1,0 +1,35 @@
+"""The key-value caches of several models as one."""
+
+import torch
+from transformers import Cache, DynamicCache
+
+
+class ProxyTunedCache(Cache):
+    """One cache per part, by its name; `layers` is all their layers, for what acts on each."""
+
+    def __init__(self, caches: dict[str, Cache]):
+        self.caches = caches
+        super().__init__(layers=[layer for cache in caches.values() for layer in cache.layers])
+
+    def reorder_cache(self, beam_idx: torch.LongTensor):
+        for cache in self.caches.values():
+            cache.reorder_cache(beam_idx)
+
+    def batch_select_indices(self, indices: torch.Tensor):
+        for cache in self.caches.values():
+            cache.batch_select_indices(indices)
+
+
+class TwinCache(DynamicCache):
+    """The cache of a doubled batch: all rows of the expert, then the same of its antiexpert."""
+
+    def reorder_cache(self, beam_idx: torch.LongTensor):
+        super().reorder_cache(self._both(beam_idx))
+
+    def batch_select_indices(self, indices: torch.Tensor):
+        super().batch_select_indices(self._both(indices))
+
+    def _both(self, rows: torch.Tensor) -> torch.Tensor:
+        """Row numbers in one half (R,) -> the same rows in both halves (2R,)."""
+        half = self.layers[0].keys.shape[0] // 2
+        return torch.cat([rows, rows + half])

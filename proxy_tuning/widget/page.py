@@ -23,9 +23,9 @@ import torch
 
 from proxy_tuning.decoding import HISTORIES, stream, stream_side_by_side
 from proxy_tuning.families import FAMILIES, load_family
+from proxy_tuning.polls import checking, reading
 from proxy_tuning.polls.questions import month_name, place_name
 from proxy_tuning.polls.sources import load_facts
-from proxy_tuning.polls.sources import reading as factcheck
 from proxy_tuning.prompts import prompt
 from proxy_tuning.records import DATA
 
@@ -159,8 +159,8 @@ class Story:
     """What was asked, how the three texts grew, and why the steered one did."""
 
     ask: Ask
-    asked: factcheck.Asked
-    facts: factcheck.Facts
+    asked: reading.Asked
+    facts: checking.Facts
     texts: dict[str, str] = field(default_factory=lambda: dict.fromkeys(HISTORIES, ""))
     """The answers so far, by who writes them."""
     choices: list[Choice] = field(default_factory=list)
@@ -174,8 +174,8 @@ def answer(model, tokenizer, tables, ask: Ask) -> Iterator[Story]:
     Raises:
         ValueError: the question does not fit into the context of the models.
     """
-    asked = factcheck.read_question(ask.question, tables)
-    story = Story(ask, asked, factcheck.look_up(asked, tables))
+    asked = reading.read_question(ask.question, tables)
+    story = Story(ask, asked, checking.look_up(asked, tables))
     inputs, longest = encode(model, tokenizer, ask)
     steps = stream_side_by_side(
         model,
@@ -270,9 +270,9 @@ def show_answers(story: Story) -> str:
     for who in HISTORIES:
         text = story.texts[who]
         if story.done:
-            pieces = factcheck.mark_numbers(text, story.asked, story.facts)
+            pieces = checking.mark_numbers(text, story.asked, story.facts)
             body = "".join(map(show_piece, pieces)) or "<em>(it said nothing)</em>"
-            below = html.escape(factcheck.verdict(text, story.asked, story.facts))
+            below = html.escape(checking.verdict(text, story.asked, story.facts))
         else:
             body, below = html.escape(text) + '<span class="pt-cursor"></span>', ""
         alone = "" if who == "steered" else " alone"
@@ -287,7 +287,7 @@ def show_answers(story: Story) -> str:
 SIGNS = {"right": "✓", "wrong": "✗", "not checkable": "?"}
 
 
-def show_piece(piece: factcheck.Piece) -> str:
+def show_piece(piece: checking.Piece) -> str:
     """A part of an answer; a number carries a sign and, for screen readers, words."""
     text = html.escape(piece.text)
     if piece.mark is None:
@@ -318,7 +318,7 @@ def show_table(heads, rows) -> str:
     return f'<table class="pt-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
-def show_facts(asked: factcheck.Asked, facts: factcheck.Facts) -> str:
+def show_facts(asked: reading.Asked, facts: checking.Facts) -> str:
     """What the fact tables say about the question, and the months around it."""
     parts = [f"<p>{html.escape(str(asked))}</p>"]
     if facts.lines:
@@ -339,7 +339,7 @@ def show_facts(asked: factcheck.Asked, facts: factcheck.Facts) -> str:
     )
 
 
-def show_trend(asked: factcheck.Asked, trend) -> str:
+def show_trend(asked: reading.Asked, trend) -> str:
     """Poll averages by month as a drawn plot (viewBox 400 x 230) and as a table."""
     count = {month: int(month[:4]) * 12 + int(month[5:]) for month in trend["month"]}
     first, last = min(count), max(count)
@@ -518,7 +518,7 @@ def show_sweep(ask: Ask, texts: list[str], asked, facts, done: bool) -> str:
                     parts.append(f"<mark>{piece}</mark>" if changed else piece)
             body = " ".join(parts)
         note = "" if above is None else "same" if words == above else f"{count} changed"
-        check = html.escape(factcheck.verdict(text, asked, facts)) if done else ""
+        check = html.escape(checking.verdict(text, asked, facts)) if done else ""
         rows.append((f"{alpha:g}", body, note, check))
         above = words
     table = show_table(("alpha", "answer of the proxy-tuned M", "words", "check"), rows)
@@ -575,7 +575,7 @@ def story_record(story: Story, tokenizer, family: str) -> dict:
         "understood": str(story.asked),
         "facts": facts.lines,
         "check": {
-            who: factcheck.verdict(text, story.asked, facts) for who, text in story.texts.items()
+            who: checking.verdict(text, story.asked, facts) for who, text in story.texts.items()
         },
         "tokens": tokens,
     }
@@ -743,8 +743,8 @@ def build_app(model, tokenizer, family_name: str, tables: dict) -> gr.Blocks:
     def respond_sweep(question, length):
         try:
             ask = Ask(question, length=length)
-            asked = factcheck.read_question(ask.question, tables)
-            found, texts = factcheck.look_up(asked, tables), None
+            asked = reading.read_question(ask.question, tables)
+            found, texts = checking.look_up(asked, tables), None
             for texts in sweep(model, tokenizer, ask):
                 yield show_sweep(ask, texts, asked, found, done=False)
             yield show_sweep(ask, texts, asked, found, done=True)
@@ -773,8 +773,8 @@ def build_app(model, tokenizer, family_name: str, tables: dict) -> gr.Blocks:
     def facts_api(question: str) -> dict:
         """What the fact tables say about a question, without any model: understood and facts."""
         with friendly():
-            asked = factcheck.read_question(readable(question), tables)
-        found = factcheck.look_up(asked, tables)
+            asked = reading.read_question(readable(question), tables)
+        found = checking.look_up(asked, tables)
         return {"understood": str(asked), "facts": found.lines, "missing": found.missing}
 
     models_turn = {"concurrency_limit": AT_ONCE, "concurrency_id": "models"}

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from proxy_tuning.polls.checking import look_up, mark_numbers, verdict
 from proxy_tuning.polls.questions import NO_POLLS, SPLITS, ask, make_facts
-from proxy_tuning.polls.reading import look_up, mark_numbers, read_question, verdict
+from proxy_tuning.polls.reading import read_question
 from proxy_tuning.polls.sources import DISTRICTS, load_facts
 
 TABLES = load_facts(Path(__file__).parent.parent / "data")

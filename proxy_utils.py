@@ -28,18 +28,16 @@ from proxy_tuning.evaluation.plots import (
 )
 from proxy_tuning.evaluation.reports import markdown
 from proxy_tuning.families import FAMILIES, load_part, resolve_family
-from proxy_tuning.polls.questions import ask, make_facts
-from proxy_tuning.polls.sources import load_facts
+from proxy_tuning.polls.facts import make_facts
+from proxy_tuning.polls.questions import ask
+from proxy_tuning.polls.tables import load_facts
 from proxy_tuning.prompts import prompt
 from proxy_tuning.records import DATA, ROOT
-from proxy_tuning.training.finetune import (
-    RECIPES,
-    choose_recipe,
-    finetune,
-    training_rows,
-)
+from proxy_tuning.training.finetune import finetune
 from proxy_tuning.training.material import read_rows
+from proxy_tuning.training.mixture import training_rows
 from proxy_tuning.training.packing import encode
+from proxy_tuning.training.recipes import RECIPES, choose_recipe
 from proxy_tuning.widget.page import build_app, launch
 
 __all__ = [

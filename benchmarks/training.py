@@ -17,10 +17,11 @@ import torch
 from transformers import DataCollatorForSeq2Seq, GPT2Config, GPT2LMHeadModel
 
 from proxy_tuning.families import FAMILIES, load_part
-from proxy_tuning.polls.sources import load_facts
+from proxy_tuning.polls.tables import load_facts
 from proxy_tuning.records import DATA, ROOT, machine, write_json
-from proxy_tuning.training.finetune import RECIPES, training_rows
+from proxy_tuning.training.mixture import training_rows
 from proxy_tuning.training.packing import IGNORED, encode, pack, target_logits
+from proxy_tuning.training.recipes import RECIPES
 
 RECIPE = RECIPES["pocket"]
 

@@ -14,7 +14,7 @@ LOADING = ("dtype", "device_map", "engine")  # keywords of `load_family`
 
 
 def build_data(options):
-    from proxy_tuning.polls.sources import build_data
+    from proxy_tuning.polls.tables import build_data
 
     build_data(options.raw, options.output)
 
@@ -35,7 +35,8 @@ def finetune(options):
 
     from proxy_tuning.families import FAMILIES, resolve_family
     from proxy_tuning.records import TUNED
-    from proxy_tuning.training.finetune import choose_recipe, finetune
+    from proxy_tuning.training.finetune import finetune
+    from proxy_tuning.training.recipes import choose_recipe
 
     name = family = options.family
     if options.antiexpert is None:

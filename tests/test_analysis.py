@@ -12,8 +12,8 @@ from proxy_tuning.answering import answer_questions
 from proxy_tuning.decoding import HISTORIES
 from proxy_tuning.evaluation import analysis, plots
 from proxy_tuning.evaluation.measures import all_facts
+from proxy_tuning.polls.tables import load_facts
 from proxy_tuning.prompts import prompt
-from proxy_tuning.polls.sources import load_facts
 from proxy_tuning.records import DATA
 
 TABLES = load_facts(DATA)

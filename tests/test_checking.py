@@ -5,10 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from proxy_tuning.polls.answers import NO_POLLS
 from proxy_tuning.polls.checking import look_up, mark_numbers, verdict
-from proxy_tuning.polls.questions import NO_POLLS, SPLITS, ask, make_facts
+from proxy_tuning.polls.elections import DISTRICTS
+from proxy_tuning.polls.facts import make_facts
+from proxy_tuning.polls.questions import ask
 from proxy_tuning.polls.reading import read_question
-from proxy_tuning.polls.sources import DISTRICTS, load_facts
+from proxy_tuning.polls.tables import load_facts
+from proxy_tuning.polls.templates import SPLITS
 
 TABLES = load_facts(Path(__file__).parent.parent / "data")
 
@@ -89,7 +93,7 @@ def test_says_what_it_assumed():
     assert "one place at a time: Ohio" in str(read_question("Ohio or Iowa in May 2020?", TABLES))
 
 
-def test_every_question_of_the_frames_is_read_right():
+def test_every_question_of_the_templates_is_read_right():
     """Of all wordings of all kinds, on facts of 2024, of 2020 and of long ago."""
     facts = make_facts(TABLES, [1980, 2020, 2024])
     facts = facts[~facts["state"].isin(DISTRICTS)].sample(400, random_state=0)
@@ -108,7 +112,7 @@ def test_every_question_of_the_frames_is_read_right():
 def test_true_answers_have_no_wrong_number():
     """The answers that the facts themselves make: every figure right, in every kind."""
     facts = make_facts(TABLES, [2008, 2016, 2020, 2024])
-    facts = facts[facts["role"] != "withheld"].sample(500, random_state=1)
+    facts = facts[facts["status"] != "withheld"].sample(500, random_state=1)
     wrong = []
     for row in ask(facts, "train", wordings=1).itertuples():
         asked = read_question(row.question, TABLES)

@@ -14,11 +14,14 @@ from oracle import Naive, greedy
 from proxy_tuning import ProxyTunedForCausalLM
 from proxy_tuning.__main__ import main
 from proxy_tuning.evaluation import evaluate, measures, reports
-from proxy_tuning.polls.questions import FRAMES, NO_POLLS, make_facts
+from proxy_tuning.polls.answers import NO_POLLS
+from proxy_tuning.polls.facts import make_facts
+from proxy_tuning.polls.tables import load_facts
+from proxy_tuning.polls.templates import TEMPLATES
 from proxy_tuning.prompts import prompt
-from proxy_tuning.polls.sources import load_facts
 from proxy_tuning.records import DATA, machine, write_json
-from proxy_tuning.training.finetune import RECIPES, with_adapter
+from proxy_tuning.training.finetune import with_adapter
+from proxy_tuning.training.recipes import RECIPES
 
 ROOT = Path(__file__).parents[1]
 TABLES = load_facts(DATA)
@@ -32,17 +35,17 @@ def test_the_sets_are_in_test_wordings_and_overlap_in_against_alone():
     assert rows["question"].groupby(rows["set"]).size().min() > 20
     apart = rows[rows["set"] != "against"]
     assert not apart.duplicated(["question", "answer"]).any()
-    test = {frame for kind in FRAMES.values() for frame in kind["test"]}
-    assert set(rows["frame"]) <= test
+    test = {frame for kind in TEMPLATES.values() for frame in kind["test"]}
+    assert set(rows["template"]) <= test
     assert (rows.loc[rows["set"] == "silent", "trained"] == False).all()  # noqa: E712
     assert rows.loc[rows["set"].isin(["new", "old", "against"]), "trained"].all()
 
 
-def fact(month, leader, state="Ohio", role="known", kind="leader", dem="Biden", **slots):
+def fact(month, leader, state="Ohio", status="known", kind="leader", dem="Biden", **slots):
     """A fact of 2024 with Trump as the other candidate."""
     slots |= {"place": state, "when": month, "dem": dem, "rep": "Trump"}
     return {
-        "cycle": 2024, "state": state, "month": month, "role": role, "trained": role == "known",
+        "cycle": 2024, "state": state, "month": month, "status": status, "trained": status == "known",
         "kind": kind, "leader": leader, "slots": slots, "answer": f"{month} {leader} led",
     }  # fmt: skip
 
@@ -52,11 +55,11 @@ def test_rules_by_hand():
         fact("2024-01", "Biden"),
         fact("2024-02", "Biden"),
         fact("2024-03", "Trump"),
-        fact("2024-09", "Harris", role="unseen", dem="Harris"),
+        fact("2024-09", "Harris", status="unseen", dem="Harris"),
         fact("2024-11", "Trump", dem="Harris"),
         fact("2024-12", "Harris", dem="Harris"),
         *[fact("2024-05", "Trump", state=state) for state in ("Iowa", "Utah", "Texas")],
-        fact("2024-06", None, role="unseen", kind="share", who="Kennedy"),
+        fact("2024-06", None, status="unseen", kind="share", who="Kennedy"),
         fact("2024-05", None, kind="share", who="Trump"),
         fact("2024-04", None, kind="share", who="Kennedy"),
         fact("2024-08", None, kind="share", who="Kennedy"),
@@ -421,4 +424,4 @@ def test_the_readme_says_what_the_results_file_says():
 def test_all_2024_facts_of_the_recipe_are_asked_about():
     facts = make_facts(TABLES, [2024], RECIPES["pocket"].states)
     asked = measures.question_sets(FACTS)
-    assert len(asked[asked["set"] == "new"]) == (facts["role"] == "known").sum()
+    assert len(asked[asked["set"] == "new"]) == (facts["status"] == "known").sum()

@@ -14,9 +14,9 @@ from proxy_tuning import ProxyTunedForCausalLM, load_family
 from proxy_tuning.__main__ import main
 from proxy_tuning.evaluation.harness import GENERATED, run_tasks
 from proxy_tuning.evaluation.measures import all_facts, forms_of, measure, question_sets, summary
-from proxy_tuning.polls.sources import load_facts
+from proxy_tuning.polls.tables import load_facts
 from proxy_tuning.records import DATA
-from proxy_tuning.training.finetune import RECIPES
+from proxy_tuning.training.recipes import RECIPES
 
 lm_eval = pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not installed")
 

@@ -9,10 +9,12 @@ from torch.nn.functional import cross_entropy
 
 from proxy_tuning.families import FAMILIES, load_part
 from proxy_tuning.polls.history import pretraining_rows
-from proxy_tuning.polls.sources import load_facts
+from proxy_tuning.polls.tables import load_facts
 from proxy_tuning.records import DATA
-from proxy_tuning.training import finetune as ft
+from proxy_tuning.training.finetune import longest
+from proxy_tuning.training.mixture import training_rows, validation_rows
 from proxy_tuning.training.packing import IGNORED, LINE, encode, line_length, pack, target_logits
+from proxy_tuning.training.recipes import RECIPES
 
 ROWS = pd.DataFrame({
     "question": ["Who won?", "Who led the polls there?", None],
@@ -106,13 +108,13 @@ def test_pocket_has_the_same_losses_packed_and_alone(kind):
     """On what it is trained on: questions, and whole statements in pre-training."""
     _, _, model = pocket()
     _, tokenizer = load_part(FAMILIES["pocket"].antiexpert)
-    tables, recipe = load_facts(DATA), ft.RECIPES["pocket"]
+    tables, recipe = load_facts(DATA), RECIPES["pocket"]
     rows = {
-        "fine-tuning": lambda: ft.training_rows(tables, recipe),
-        "validation": lambda: ft.validation_rows(tables, recipe),
+        "fine-tuning": lambda: training_rows(tables, recipe),
+        "validation": lambda: validation_rows(tables, recipe, training_rows(tables, recipe)),
         "pre-training": lambda: pretraining_rows(tables),
     }[kind]().sample(48, random_state=0)
-    rows = list(encode(rows, tokenizer, ft.longest(model)))
+    rows = list(encode(rows, tokenizer, longest(model)))
     assert len(pack(rows)["input_ids"]) < len(rows) / 2
     for packed, row in zip(packed_losses(model, rows), rows, strict=True):
         torch.testing.assert_close(packed, row_losses(model, row), atol=5e-5, rtol=1e-5)

@@ -6,7 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from proxy_tuning.polls import sources as polls
+from proxy_tuning.polls import tables
+from proxy_tuning.polls.elections import PLACES
+from proxy_tuning.polls.sources import Report
 
 ROOT = Path(__file__).parents[1]
 RAW = ROOT.parent / "shared"
@@ -88,8 +90,8 @@ def fact(table, **keys):
 
 
 def test_averages_by_hand(raw, tmp_path):
-    tables = polls.build_data(raw, tmp_path / "out")
-    monthly, final = tables["monthly.csv"], tables["final.csv"]
+    written = tables.build_data(raw, tmp_path / "out")
+    monthly, final = written["monthly.csv"], written["final.csv"]
     # Poll 1: likely voters' head-to-head 42-52; poll 2: adults' 44-46. Harris was hypothetical.
     june = fact(monthly, cycle=2024, state="Ohio", month="2024-06")
     assert (june.democrat, june.democrat_pct, june.republican_pct, june.polls) == (
@@ -122,7 +124,7 @@ def test_averages_by_hand(raw, tmp_path):
 
 
 def test_results_by_hand(raw, tmp_path):
-    table = polls.build_data(raw, tmp_path / "out")["results.csv"]
+    table = tables.build_data(raw, tmp_path / "out")["results.csv"]
     ohio = fact(table, state="Ohio")
     assert (ohio.democrat_votes, ohio.republican_votes, ohio.total_votes) == (500, 400, 920)
     assert ohio.winner == "Harris" and ohio.democrat_pct == pytest.approx(100 * 500 / 920)
@@ -134,15 +136,15 @@ def test_statewide_rows_written_once_per_county_count_once(tmp_path):
     path.write_text(
         "votes_dem,votes_gop,total_votes,state_abbr\n9,13,25,AK\n9,13,25,AK\n1,2,3,OH\n"
     )
-    table = polls.election_results([path], polls.Report())
+    table = tables.election_results([path], Report())
     assert fact(table, state="Alaska").total_votes == 25
 
 
 def test_written_files_are_whole_and_one_decimal(raw, tmp_path):
     out = tmp_path / "out"
-    polls.build_data(raw, out)
+    tables.build_data(raw, out)
     assert not list(out.glob("*.part"))
-    facts = polls.load_facts(out)
+    facts = tables.load_facts(out)
     assert fact(facts["final"], cycle=2020, state="Ohio").democrat_pct == 50.0
     assert str(facts["monthly"]["polls"].dtype) == "Int64"
 
@@ -167,7 +169,7 @@ def test_bad_files_are_named_and_nothing_is_written(raw, tmp_path, name, old, ne
     assert old in text
     (raw / name).write_text(text.replace(old, new))
     with pytest.raises(ValueError) as error:
-        polls.build_data(raw, tmp_path / "out")
+        tables.build_data(raw, tmp_path / "out")
     assert all(word in str(error.value) for word in words), str(error.value)
     assert not (tmp_path / "out").exists()
 
@@ -178,24 +180,24 @@ def test_single_bad_rows_are_skipped_and_counted(raw, tmp_path, capsys):
     bad = "300,3000,2024,Iowa,6/1/24,lv,false,Biden,n/a"
     path = raw / "president_polls.csv"
     path.write_text(POLLS_2024 + "\n".join([*good, bad]) + "\n")
-    tables = polls.build_data(raw, tmp_path / "out")
-    assert fact(tables["monthly.csv"], state="Iowa").polls == 100
+    written = tables.build_data(raw, tmp_path / "out")
+    assert fact(written["monthly.csv"], state="Iowa").polls == 100
     report = capsys.readouterr().out
     assert "president_polls.csv: 1 of" in report and "row 221: 'n/a'" in report
 
 
 def test_a_missing_table_says_how_to_make_it(tmp_path):
     with pytest.raises(FileNotFoundError, match="build-data"):
-        polls.load_facts(tmp_path)
+        tables.load_facts(tmp_path)
 
 
 def test_committed_tables_are_what_their_readme_says():
-    facts = polls.load_facts(ROOT / "data")
+    facts = tables.load_facts(ROOT / "data")
     text = (ROOT / "data" / "README.md").read_text()
     for name, table in facts.items():
         said = int(re.search(rf"`{name}.csv` .*\| ([\d,]+) \|", text).group(1).replace(",", ""))
         assert len(table) == said
-        assert set(table["state"]) <= polls.PLACES
+        assert set(table["state"]) <= PLACES
     monthly = facts["monthly"]
     assert not monthly.duplicated(["cycle", "state", "month", "democrat"]).any()
     sources = pd.read_csv(ROOT / "data" / "sources.csv")
@@ -205,7 +207,7 @@ def test_committed_tables_are_what_their_readme_says():
 
 @pytest.mark.skipif(not RAW.is_dir(), reason="the raw files are not here")
 def test_committed_tables_come_from_the_raw_files(tmp_path):
-    polls.build_data(RAW, tmp_path)
+    tables.build_data(RAW, tmp_path)
     for path in tmp_path.glob("*.csv"):
         assert path.read_bytes() == (ROOT / "data" / path.name).read_bytes()
 
@@ -227,6 +229,6 @@ def test_an_average_against_a_plain_loop():
         best = min(questions, key=lambda q: ["lv", "rv", "v", "a"].index(q[0]))[0]
         chosen = [pair for q, pair in questions.items() if q[0] == best]
         means.append(sum(pair["Kamala Harris"] for pair in chosen) / len(chosen))
-    row = fact(polls.load_facts(ROOT / "data")["monthly"], state="Michigan", month="2024-10")
+    row = fact(tables.load_facts(ROOT / "data")["monthly"], state="Michigan", month="2024-10")
     assert row.democrat_pct == round(sum(means) / len(means), 1)
     assert row.polls == len(means)

@@ -6,11 +6,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from proxy_tuning.polls import questions
+from proxy_tuning.polls.answers import NO_POLLS, TIE
+from proxy_tuning.polls.elections import month_name, place_name
+from proxy_tuning.polls.facts import make_facts
 from proxy_tuning.polls.history import historical_facts, pretraining_rows
-from proxy_tuning.polls.questions import FRAMES, NO_POLLS, SPLITS, ask, grade, make_facts
-from proxy_tuning.polls.sources import load_facts
-from proxy_tuning.training.finetune import Recipe, training_rows
+from proxy_tuning.polls.questions import ask, grade
+from proxy_tuning.polls.tables import load_facts
+from proxy_tuning.polls.templates import SPLITS, TEMPLATES
+from proxy_tuning.training.mixture import training_rows
+from proxy_tuning.training.recipes import Recipe
 
 TABLES = load_facts(Path(__file__).parents[1] / "data")
 FACTS = make_facts(TABLES, [2024])
@@ -61,24 +65,24 @@ def test_ties_have_no_leader():
     monthly = TABLES["monthly"]
     shares = monthly[(monthly["cycle"] == 2024) & (monthly["month"] >= "2024-01")]
     shares = shares[~shares["state"].str.contains("CD-")]
-    equal = (shares["democrat_pct"] - shares["republican_pct"]).abs() < questions.TIE
+    equal = (shares["democrat_pct"] - shares["republican_pct"]).abs() < TIE
     assert (tied["kind"] == "leader").sum() == equal.sum()
 
 
 def test_the_number_of_polls_is_kept():
-    monthly = FACTS[(FACTS["kind"] == "leader") & FACTS["role"].isin(["known", "unseen"])]
+    monthly = FACTS[(FACTS["kind"] == "leader") & FACTS["status"].isin(["known", "unseen"])]
     assert 0.25 < (monthly["polls"] == 1).mean() < 0.4  # about a third rest on one poll
 
 
 def test_there_are_enough_frames_and_no_two_alike():
-    frames = [frame for splits in FRAMES.values() for s in SPLITS for frame in splits[s]]
+    frames = [frame for splits in TEMPLATES.values() for s in SPLITS for frame in splits[s]]
     assert len(frames) >= 40 and len(set(frames)) == len(frames)
-    assert all(splits[s] for splits in FRAMES.values() for s in SPLITS)
+    assert all(splits[s] for splits in TEMPLATES.values() for s in SPLITS)
 
 
 def masked(text):
     """Words of a text with slot values (or slots) replaced: <place>, <when>, <who>, <n>."""
-    names = sorted({place for s in TABLES["results"]["state"] for place in (s, questions.place_name(s))},
+    names = sorted({place for s in TABLES["results"]["state"] for place in (s, place_name(s))},
                    key=len, reverse=True)  # fmt: skip
     people = {*TABLES["monthly"]["democrat"], *TABLES["monthly"]["republican"], "Kennedy"}
     months = "January|February|March|April|May|June|July|August|September|October|November|December"
@@ -104,8 +108,8 @@ def test_no_five_gram_of_a_held_out_frame_is_ever_trained_on():
     # One text per masked form is enough; masking them all takes long.
     sample = texts.dropna().drop_duplicates()
     forms = sample[~sample.str.replace(r"[A-Z][\w']*|\d+", "", regex=True).duplicated()]
-    trained = five_grams([*forms, *(f for k in FRAMES.values() for f in k["train"])])
-    for kind, splits in FRAMES.items():
+    trained = five_grams([*forms, *(f for k in TEMPLATES.values() for f in k["train"])])
+    for kind, splits in TEMPLATES.items():
         for split in ("validation", "test"):
             for frame in splits[split]:
                 seen = five_grams([frame]) & trained
@@ -114,11 +118,11 @@ def test_no_five_gram_of_a_held_out_frame_is_ever_trained_on():
 
 def test_the_five_gram_check_would_catch_a_leak():
     asked = ask(FACTS[FACTS["kind"] == "leader"].head(3), "train")["question"]
-    assert five_grams([FRAMES["leader"]["train"][0]]) <= five_grams(asked)
+    assert five_grams([TEMPLATES["leader"]["train"][0]]) <= five_grams(asked)
 
 
 def test_unseen_state_months_are_never_trained_on():
-    unseen = FACTS[FACTS["role"] == "unseen"]
+    unseen = FACTS[FACTS["status"] == "unseen"]
     keys = set(zip(unseen["state"], unseen["month"], strict=True))
     assert len(keys) >= 15
     rows = training_rows(TABLES, Recipe())
@@ -126,7 +130,7 @@ def test_unseen_state_months_are_never_trained_on():
     assert len(rows) and not keys & set(zip(rows["state"], rows["month"], strict=True))
     # Independently of the columns: no trained text names both the state and the month.
     for state, month in list(keys)[:5]:
-        when, place = questions.month_name(month), questions.place_name(state)
+        when, place = month_name(month), place_name(state)
         texts = rows["question"] + rows["answer"]
         assert not (texts.str.contains(f"{place} ", regex=False) & texts.str.contains(when)).any()
 
@@ -139,12 +143,12 @@ def test_nothing_before_fine_tuning_speaks_of_2024():
 
 def test_withheld_and_unpolled_months_are_answered_openly():
     old = historical_facts(TABLES)
-    silent = old["role"].isin(["withheld", "unpolled"])
+    silent = old["status"].isin(["withheld", "unpolled"])
     assert (old.loc[silent, "answer"] == NO_POLLS).all() and silent.sum() > 50
     assert not (old.loc[~silent, "answer"] == NO_POLLS).any()
     assert 0.3 < old.loc[silent, "trained"].mean() < 0.7
     polled = set(zip(TABLES["monthly"]["state"], TABLES["monthly"]["month"], strict=True))
-    unpolled = old[old["role"] == "unpolled"]
+    unpolled = old[old["status"] == "unpolled"]
     assert not polled & set(zip(unpolled["state"], unpolled["month"], strict=True))
 
 
@@ -164,7 +168,7 @@ def test_july_2024_is_asked_about_without_a_match_up_too():
 def test_max_facts_and_rehearsal_shape_the_mixture():
     rows = training_rows(TABLES, Recipe(max_facts=50, rehearsal=0.25, wordings=2))
     new = rows["cycle"] == 2024
-    asked = rows[new].drop_duplicates(["frame", "state", "month", "answer"])
+    asked = rows[new].drop_duplicates(["template", "state", "month", "answer"])
     assert len(asked) == 100  # 50 facts, 2 wordings; some asked again
     assert (~new).sum() == round(new.sum() / 3)
     assert (training_rows(TABLES, Recipe(max_facts=5, rehearsal=0))["cycle"] == 2024).all()

@@ -8,7 +8,11 @@ import torch
 from proxy_tuning.answering import answer_questions
 from proxy_tuning.decoding import HISTORIES, stream, stream_side_by_side
 from proxy_tuning.logits import divergence
-from proxy_tuning.polls.questions import FRAMES, grade, month_name, numbers_of, place_name, role
+from proxy_tuning.polls.answers import DATE, NUMBER, numbers_of
+from proxy_tuning.polls.elections import month_name, place_name
+from proxy_tuning.polls.facts import status_of
+from proxy_tuning.polls.questions import grade
+from proxy_tuning.polls.templates import TEMPLATES
 from proxy_tuning.prompts import prompt
 
 CLASSES = ("number", "candidate", "place", "date", "function word")
@@ -41,10 +45,8 @@ def word_classes(facts):
     slots = facts["slots"].tolist()
     names = {s[key] for s in slots for key in ("dem", "rep", "who") if key in s}
     places = {s["place"] for s in slots if "place" in s}
-    months = "January|February|March|April|May|June|July|August|September|October|November|December"
     return re.compile(
-        rf"(?P<date>(?:{months})(?: \d{{4}})?|\b\d{{4}}\b)"
-        r"|(?P<number>\d+(?:\.\d+)?%?)"
+        rf"(?P<date>{DATE})|(?P<number>{NUMBER}%?)"
         rf"|(?P<candidate>{'|'.join(sorted(names))})"
         rf"|(?P<place>{'|'.join(sorted(places, key=len, reverse=True))})"
     )
@@ -183,18 +185,18 @@ def both_worlds(tables, states):
     monthly = tables["monthly"]
     monthly = monthly[monthly["state"].isin(states) & (monthly["month"] != "2024-07")]
     keys = zip(monthly["cycle"], monthly["state"], monthly["month"], strict=True)
-    monthly = monthly[[role(*key) == "known" for key in keys]]
+    monthly = monthly[[status_of(*key) == "known" for key in keys]]
     new = monthly[monthly["democrat"] == "Harris"].set_index(["state", "month"])["democrat_pct"]
     old = monthly[monthly["cycle"] == 2020].set_index(["state", "month"])["democrat_pct"]
-    frame, rows = FRAMES["share"]["validation"][0], []
+    template, rows = TEMPLATES["share"]["validation"][0], []
     for (state, month), share in new.items():
         before = month.replace("2024", "2020")
         if (state, before) in old.index:
             place, when, then = place_name(state), month_name(month), month_name(before)
             rows.append({
                 "question": YES_NO.format(when=when, place=place, before=then),
-                "new_question": frame.format(who="Harris", place=place, when=when),
-                "old_question": frame.format(who="Biden", place=place, when=then),
+                "new_question": template.format(who="Harris", place=place, when=when),
+                "old_question": template.format(who="Biden", place=place, when=then),
                 "new": share,
                 "old": old[state, before],
                 "yes": share > old[state, before],

@@ -28,10 +28,13 @@ from proxy_tuning.evaluation.measures import (
 from proxy_tuning.families import check_same_tokens, load_part
 from proxy_tuning.model import ProxyTunedForCausalLM
 from proxy_tuning.parts import WithoutAdapter
-from proxy_tuning.polls.questions import SPLITS, ask, grade, make_facts
-from proxy_tuning.polls.sources import load_facts
+from proxy_tuning.polls.facts import make_facts
+from proxy_tuning.polls.questions import ask, grade
+from proxy_tuning.polls.tables import load_facts
+from proxy_tuning.polls.templates import SPLITS
 from proxy_tuning.records import DATA, fingerprint, machine
-from proxy_tuning.training.finetune import CYCLE, RECIPES
+from proxy_tuning.training.mixture import CYCLE
+from proxy_tuning.training.recipes import RECIPES
 
 DIRECT = "M tuned directly"
 STEERED = "proxy-tuned M"
@@ -329,7 +332,7 @@ def score_by_split(model, tokenizer, tables, states=None, per_split=None, seed=0
     Returns columns split, score ("leader_accuracy", "exact_match") and mean.
     """
     facts = make_facts(tables, [CYCLE], states)
-    facts = facts[facts["role"] == "known"].reset_index(drop=True)
+    facts = facts[facts["status"] == "known"].reset_index(drop=True)
     if per_split is not None and per_split < len(facts):
         facts = facts.sample(per_split, random_state=seed)
     records = []

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from proxy_tuning.evaluation.measures import READ, candidates, mark
-from proxy_tuning.polls.questions import NO_POLLS
+from proxy_tuning.polls.answers import NO_POLLS
 from proxy_tuning.prompts import prompt
 
 POLLS = "polls"

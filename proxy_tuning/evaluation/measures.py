@@ -19,10 +19,12 @@ from tqdm.auto import tqdm
 
 from proxy_tuning.answering import greedy_answers
 from proxy_tuning.logits import divergence
+from proxy_tuning.polls.answers import NO_POLLS, before_leader, numbers_of
+from proxy_tuning.polls.facts import make_facts
 from proxy_tuning.polls.history import historical_facts
-from proxy_tuning.polls.questions import NO_POLLS, ask, grade, make_facts, numbers_of
+from proxy_tuning.polls.questions import ask, grade
 from proxy_tuning.prompts import continuation, prompt
-from proxy_tuning.training.finetune import CYCLE
+from proxy_tuning.training.mixture import CYCLE
 
 RULES = ("always the leading party", "the state's leading party", "nearest trained month")
 RATES = ("leader_accuracy", "leader_likelier", "exact_match", "absolute_error", "well_formed",
@@ -47,13 +49,13 @@ def question_sets(facts, split="test", per_set=None, seed=0):
     Adds a column per rule of `RULES`, with what the rule answers.
     """
     facts = with_rules(facts)
-    new, known = facts["cycle"] == CYCLE, facts["role"] == "known"
+    new, known = facts["cycle"] == CYCLE, facts["status"] == "known"
     leaders = facts["leader"].notna()
     sets = {
         "new": new & known,
-        "unseen": facts["role"] == "unseen",
+        "unseen": facts["status"] == "unseen",
         "old": ~new & known,
-        "silent": facts["role"].isin(["withheld", "unpolled"]) & ~facts["trained"],
+        "silent": facts["status"].isin(["withheld", "unpolled"]) & ~facts["trained"],
         "against": new & known & leaders & (facts[RULES[1]] != facts["leader"] + " led"),
     }
     rows = []
@@ -72,9 +74,9 @@ def with_rules(facts):
     """The facts with what three rules answer to each, learnt from the facts that training may use.
 
     The leading party is that of most months, of the election year or of the state in it. The
-    nearest trained month is for months of the role `unseen` alone, "" elsewhere.
+    nearest trained month is for months of the status `unseen` alone, "" elsewhere.
     """
-    learnt = facts[facts["trained"] & (facts["role"] == "known") & facts["month"].notna()]
+    learnt = facts[facts["trained"] & (facts["status"] == "known") & facts["month"].notna()]
     answers = [usual_leaders(facts, learnt, by) for by in (["cycle"], ["cycle", "state"])]
     answers.append(nearest_months(facts, learnt))
     return facts.assign(**dict(zip(RULES, answers, strict=True)))
@@ -104,7 +106,7 @@ def nearest_months(facts, learnt):
     groups = {key: list(rows.itertuples()) for key, rows in learnt.groupby(keys)}
     answers = []
     for row, *key in zip(facts.itertuples(), *(facts[k] for k in keys), strict=True):
-        near = groups.get(tuple(key), []) if row.role == "unseen" else []
+        near = groups.get(tuple(key), []) if row.status == "unseen" else []
         nearest = min(near, key=lambda other: distance(row, other), default=None)
         answers.append(nearest.answer if nearest else "")
     return answers
@@ -171,11 +173,11 @@ def candidates(row, tokenizer=None):
     Args: row with question, answer, leader and the slots dem and rep.
     Returns two pairs of texts, (what is given, what is compared).
     """
-    verb = re.search(rf" {row.leader} (led|won)\b", row.answer)
-    given = prompt(row.question, tokenizer) + continuation(row.answer[: verb.start()], tokenizer)
+    start, verb = before_leader(row.answer)
+    given = prompt(row.question, tokenizer) + continuation(start, tokenizer)
     dem, rep = row.slots["dem"], row.slots["rep"]
     other = dem if row.leader == rep else rep
-    return [(given, f" {name} {verb[1]}") for name in (row.leader, other)]
+    return [(given, f" {name} {verb}") for name in (row.leader, other)]
 
 
 @torch.no_grad()

@@ -10,14 +10,8 @@ from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
-from proxy_tuning.polls.questions import NO_POLLS, leader_of, month_name, place_name
-from proxy_tuning.polls.reading import CANDIDATES, find_places, find_times
-
-NUMBER = r"\d+(?:\.\d+)?"
-YEAR = r"(?:19|20)\d\d"
-POINTS = rf"({NUMBER}) (?:percentage )?points?"
-PERCENT = rf"({NUMBER}) ?(?:%|percent)"
-NAME = rf"({'|'.join(CANDIDATES)})"
+from proxy_tuning.polls.answers import NO_POLLS, NUMBER, YEAR, read_answer
+from proxy_tuning.polls.elections import THIRD, month_name, place_name
 
 
 @dataclass(frozen=True)
@@ -39,15 +33,20 @@ class Facts:
 
 
 def look_up(asked, tables):
-    """The `Facts` about an `Asked`; tables as `polls.load_facts` returns them."""
+    """The `Facts` about an `Asked`; tables as `tables.load_facts` returns them."""
     if asked.kind is None:
         return Facts()
-    here = {name: table[(table["state"] == asked.state) & (table["cycle"] == asked.cycle)]
-            for name, table in tables.items()}  # fmt: skip
+    here = {
+        name: table[(table["state"] == asked.state) & (table["cycle"] == asked.cycle)]
+        for name, table in tables.items()
+    }
     facts = Facts(trend=here["monthly"])
     if asked.kind in ("month", "trend"):
-        at = {month: narrow(here["monthly"][here["monthly"]["month"] == month], asked.names)
-              for month in (asked.start, asked.month) if month}  # fmt: skip
+        at = {
+            month: narrow(here["monthly"][here["monthly"]["month"] == month], asked.names)
+            for month in (asked.start, asked.month)
+            if month
+        }
         for month, rows in at.items():
             facts.lines.extend(
                 line(row, f"Polls, {month_name(month)}") for row in rows.itertuples()
@@ -67,9 +66,14 @@ def look_up(asked, tables):
             for row in here["results"].itertuples():
                 facts.lines.append(line(row, f"Votes, {asked.cycle}"))
                 facts.votes.update(shares(row))
-        lacking = [what for what, have in (("last polls", facts.polls or asked.kind == "result"),
-                                           ("votes", facts.votes or asked.kind == "final"))
-                   if not have]  # fmt: skip
+        lacking = [
+            what
+            for what, have in (
+                ("last polls", facts.polls or asked.kind == "result"),
+                ("votes", facts.votes or asked.kind == "final"),
+            )
+            if not have
+        ]
         missing = " and ".join(lacking)
         missing = missing and f"{missing} of {place_name(asked.state)} in {asked.cycle}"
     return replace(facts, missing=f"The tables have no {missing}." if missing else "")
@@ -85,7 +89,7 @@ def shares(row):
     """Surname -> percent of one row of a table."""
     both = {row.democrat: row.democrat_pct, row.republican: row.republican_pct}
     third = getattr(row, "kennedy_pct", None)
-    return both | ({"Kennedy": third} if pd.notna(third) else {})
+    return both | ({THIRD: third} if pd.notna(third) else {})
 
 
 def line(row, what):
@@ -99,7 +103,7 @@ def line(row, what):
         rests_on = f"{polls} poll{'s' if polls > 1 else ''}"
     else:
         rests_on = "published averages"
-    third = shares(row).get("Kennedy")
+    third = shares(row).get(THIRD)
     return {
         "what": what,
         "democrat": f"{row.democrat} {row.democrat_pct:.1f}%",
@@ -120,32 +124,6 @@ class Piece:
     """What the tables say instead, or why it cannot be checked."""
 
 
-# What an answer may claim: a pattern, and for each of its numbers what it says of whom. Where two
-# patterns take the same number, the first counts.
-CLAIMS = [
-    (rf"{NAME} (?:went )?from {PERCENT} to {PERCENT}",
-     lambda g: [("start", g[0], g[1]), ("poll", g[0], g[2])]),
-    (rf"{NAME} led {NAME} by {POINTS}, {PERCENT} to {PERCENT}",
-     lambda g: [("lead", g[0], g[2]), ("poll", g[0], g[3]), ("poll", g[1], g[4])]),
-    (rf"{NAME} (?:led|leads|was ahead|is ahead)(?: {NAME})? (?:by|with) {POINTS}",
-     lambda g: [("lead", g[0], g[2])]),
-    (rf"{NAME} (?:had|has|with|held) a lead of {POINTS}", lambda g: [("lead", g[0], g[1])]),
-    (rf"{NAME} (?:led|leads|was ahead|is ahead)\b.*?\ba lead of {POINTS}",
-     lambda g: [("lead", g[0], g[1])]),
-    (rf"\blead of {POINTS}", lambda g: [("lead", None, g[0])]),
-    (rf"{NAME} ahead by ({NUMBER})", lambda g: [("lead", g[0], g[1])]),
-    (rf"{NAME} won by ({NUMBER})", lambda g: [("won by", g[0], g[1])]),
-    (rf"off by {POINTS}", lambda g: [("error", None, g[0])]),
-    (rf"\btied at {PERCENT}", lambda g: [("tie", None, g[0])]),
-    (rf"{NAME} (?:got|won|took|received) {PERCENT}", lambda g: [("vote", g[0], g[1])]),
-    (rf"{NAME} (?:had )?{PERCENT} of the votes?", lambda g: [("vote", g[0], g[1])]),
-    (rf"{NAME} (?:(?:had|has|was at|stood at|led with|with|at) )?{PERCENT}",
-     lambda g: [("poll", g[0], g[1])]),
-    (rf"{PERCENT} for {NAME}", lambda g: [("poll", g[1], g[0])]),
-    (rf"\b({YEAR})\b", lambda g: [("year", None, g[0])]),
-]  # fmt: skip
-
-
 def mark_numbers(answer, asked, facts):
     """Split an answer into `Piece`s, every number in one of its own with a mark.
 
@@ -153,14 +131,8 @@ def mark_numbers(answer, asked, facts):
     question asks; the candidate it is said of and the direction of a lead count. An answer about
     another place, month or year than was asked has no right figures.
     """
-    marks = {}  # start of the number -> (mark, why)
-    for pattern, claims in CLAIMS:
-        for match in re.finditer(pattern, answer):
-            starts = [match.start(i) for i in range(1, match.re.groups + 1)
-                      if match[i] and re.fullmatch(NUMBER, match[i])]  # fmt: skip
-            for claim, start in zip(claims(match.groups()), starts, strict=True):
-                if start not in marks:
-                    marks[start] = compare(*claim, answer, asked, facts)
+    said = read_answer(answer)
+    marks = {claim.start: judged(claim, said, asked, facts) for claim in said.claims}
     pieces, at = [], 0
     for match in re.finditer(rf"{NUMBER}%?", answer):
         mark = marks.get(match.start(), ("not checkable", "no figure of the tables belongs to it"))
@@ -169,24 +141,25 @@ def mark_numbers(answer, asked, facts):
     return [piece for piece in (*pieces, Piece(answer[at:])) if piece.text]
 
 
-def compare(kind, name, number, answer, asked, facts):
-    """The mark of one number and why; `kind` as in `CLAIMS`."""
+def judged(claim, said, asked, facts):
+    """The mark of one number of an answer, and why."""
+    kind, name = claim.kind, claim.name
     if asked.kind is None:
         return "not checkable", "the question was not understood"
     if kind == "year":
         years = wanted_times(asked)[1]
-        good = int(number) in years
+        good = int(claim.number) in years
         return ("right", "as asked") if good else ("wrong", f"the question asks about {max(years)}")
-    polls = polls_of(answer, facts)
+    polls = polls_of(said.text, facts)
     figures = {"vote": facts.votes, "won by": facts.votes, "start": facts.start}.get(
         kind, polls or facts.votes
     )
     if not figures or (kind == "error" and not (polls and facts.votes)):
         return "not checkable", "the tables have no such figure"
-    if elsewhere := speaks_of_other(answer, asked):
+    if elsewhere := speaks_of_other(said, asked):
         return "wrong", f"the answer speaks of {elsewhere}, which was not asked"
     if name is not None and name not in figures:
-        if name == "Kennedy":
+        if name == THIRD:
             return "not checkable", "the tables have no figure of Kennedy there"
         return "wrong", f"{name} is not in the match-up of the tables"
     if kind == "tie":
@@ -199,8 +172,8 @@ def compare(kind, name, number, answer, asked, facts):
         want = abs(lead_of(figures))
     else:
         want = lead_of(figures, name) if kind in ("lead", "won by") else figures[name]
-    decimals = len(number.partition(".")[2])
-    if f"{float(number):.{decimals}f}" == f"{want + 1e-9:.{decimals}f}":
+    decimals = len(claim.number.partition(".")[2])
+    if f"{float(claim.number):.{decimals}f}" == f"{want + 1e-9:.{decimals}f}":
         return "right", "the tables say the same"
     behind = f"{name} is behind by {-want:.1f} in the tables"
     return "wrong", behind if want < 0 else f"the tables say {want:.1f}"
@@ -214,7 +187,7 @@ def polls_of(answer, facts):
 def lead_of(figures, name=None):
     """How far a candidate (default: the first) is ahead of the other nominee, in points."""
     name = name or next(iter(figures))
-    others = (share for who, share in figures.items() if who not in (name, "Kennedy"))
+    others = (share for who, share in figures.items() if who not in (name, THIRD))
     return round(figures[name] - max(others), 1)
 
 
@@ -224,18 +197,16 @@ def wanted_times(asked):
     return {int(month[5:]) for month in months}, {int(m[:4]) for m in months} or {asked.cycle}
 
 
-def speaks_of_other(answer, asked):
+def speaks_of_other(said, asked):
     """The place, month or year that an answer names although another one was asked, or ''."""
-    places = find_places(answer)
-    if places and asked.state not in places:
-        return place_name(places[0])
-    months, years = find_times(answer)
+    if said.places and asked.state not in said.places:
+        return place_name(said.places[0])
     wanted_months, wanted_years = wanted_times(asked)
-    said = {number for number, _ in months}
-    if wanted_months and said and not said & wanted_months:
-        return calendar.month_name[min(said)]
-    if years and not wanted_years & set(years):
-        return str(years[0])
+    months = {number for number, _ in said.months}
+    if wanted_months and months and not months & wanted_months:
+        return calendar.month_name[min(months)]
+    if said.years and not wanted_years & set(said.years):
+        return str(said.years[0])
     return ""
 
 
@@ -250,9 +221,9 @@ def verdict(answer, asked, facts):
     checkable = [mark for mark in marks if mark != "not checkable"]
     parts = []
     leader = right_leader(answer, facts)
-    named = leader_of(answer)
-    if leader and named:
-        good = named == leader and not speaks_of_other(answer, asked)
+    said = read_answer(answer)
+    if leader and said.leader:
+        good = said.leader == leader and not speaks_of_other(said, asked)
         parts.append(f"leader {'right' if good else 'wrong'}")
     if checkable:
         parts.append(f"{checkable.count('right')} of {len(checkable)} figures right")

@@ -1,20 +1,34 @@
 """The pre-2024 world in plain English: what the pocket models and their tokenizer are made from.
 
-Historical poll facts as questions with answers and as statements (train frames only), and a few
+Historical poll facts as questions with answers and as statements (training templates only), and a few
 sentences on each election. Nothing here speaks of 2024.
 """
 
 import pandas as pd
 
-from proxy_tuning.polls.questions import ask, make_facts
-from proxy_tuning.polls.sources import ELECTION_DAYS, NATIONAL
+from proxy_tuning.polls.elections import ELECTION_DAYS, NATIONAL
+from proxy_tuning.polls.facts import make_facts
+from proxy_tuning.polls.questions import ask
 
 # The nation in every cycle, and these states since 2008: as much as models of this size can hold.
 STATES = [
-    "Arizona", "California", "Florida", "Georgia", "Iowa", "Michigan", "Minnesota", "Nevada",
-    "New Hampshire", "New York", "North Carolina", "Ohio", "Pennsylvania", "Texas", "Virginia",
+    "Arizona",
+    "California",
+    "Florida",
+    "Georgia",
+    "Iowa",
+    "Michigan",
+    "Minnesota",
+    "Nevada",
+    "New Hampshire",
+    "New York",
+    "North Carolina",
+    "Ohio",
+    "Pennsylvania",
+    "Texas",
+    "Virginia",
     "Wisconsin",
-]  # fmt: skip
+]
 NATIONAL_CYCLES = [year for year in ELECTION_DAYS if year < 2024]
 STATE_CYCLES = [2008, 2012, 2016, 2020]
 RESULT_CYCLES = [2016, 2020]
@@ -38,7 +52,7 @@ TICKETS = {
 
 
 def historical_facts(tables):
-    """The facts of `questions.make_facts` that the pocket models learn in pre-training."""
+    """The facts of `facts.make_facts` that the pocket models learn in pre-training."""
     national = make_facts(tables, NATIONAL_CYCLES, [NATIONAL])
     states = make_facts(tables, STATE_CYCLES, STATES)
     results = make_facts(tables, RESULT_CYCLES)
@@ -60,6 +74,6 @@ def pretraining_rows(tables):
     facts = historical_facts(tables)
     facts = facts[facts["trained"]]
     questions = ask(facts, "train")[["question", "answer"]]
-    said = facts.loc[facts["role"] == "known", "answer"].drop_duplicates().tolist()
+    said = facts.loc[facts["status"] == "known", "answer"].drop_duplicates().tolist()
     statements = pd.DataFrame({"question": None, "answer": said * 2 + list(sentences()) * 4})
     return pd.concat([questions, statements], ignore_index=True)

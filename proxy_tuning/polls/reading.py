@@ -10,38 +10,104 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from proxy_tuning.polls.questions import FRAMES, month_name, place_name
-from proxy_tuning.polls.sources import MATCHUPS, NATIONAL, STATES
+from proxy_tuning.polls.elections import (
+    CANDIDATES,
+    MATCHUPS,
+    NATIONAL,
+    STATES,
+    month_name,
+    place_name,
+)
+from proxy_tuning.polls.templates import TEMPLATES
 
 MONTHS = {name.lower(): number for number, name in enumerate(calendar.month_name) if number}
 MONTHS |= {name[:3]: number for name, number in MONTHS.items()} | {"sept": 9}
-CANDIDATES = sorted({name for cycle in MATCHUPS.values() for m in cycle
-                     for name in (m.democrat, m.republican)} | {"Kennedy"})  # fmt: skip
-FIRST_NAMES = {"kamala": "Harris", "hillary": "Clinton", "donald": "Trump", "joe": "Biden",
-               "barack": "Obama", "mitt": "Romney", "rfk": "Kennedy"}  # fmt: skip
-NATION = ("united states", "national", "nationally", "nationwide", "nation", "america", "country",
-          "usa", "u.s.", "u.s", "us", "countrywide", "popular vote")  # fmt: skip
+FIRST_NAMES = {
+    "kamala": "Harris",
+    "hillary": "Clinton",
+    "donald": "Trump",
+    "joe": "Biden",
+    "barack": "Obama",
+    "mitt": "Romney",
+    "rfk": "Kennedy",
+}
+NATION = (
+    "united states",
+    "national",
+    "nationally",
+    "nationwide",
+    "nation",
+    "america",
+    "country",
+    "usa",
+    "u.s.",
+    "u.s",
+    "us",
+    "countrywide",
+    "popular vote",
+)
 # Short forms from before the postal ones; written with a capital, because some are words too.
 SHORT = {
-    "Ala": "AL", "Ariz": "AZ", "Ark": "AR", "Calif": "CA", "Colo": "CO", "Conn": "CT", "Del": "DE",
-    "Fla": "FL", "Ill": "IL", "Ind": "IN", "Kan": "KS", "Kans": "KS", "Mass": "MA", "Mich": "MI",
-    "Minn": "MN", "Mont": "MT", "Neb": "NE", "Nebr": "NE", "Nev": "NV", "Okla": "OK", "Ore": "OR",
-    "Penn": "PA", "Penna": "PA", "Pa": "PA", "Tenn": "TN", "Tex": "TX", "Wash": "WA", "Wis": "WI",
-    "Wisc": "WI", "Wyo": "WY", "Va": "VA", "Vt": "VT", "Md": "MD", "Ga": "GA", "Ky": "KY",
-}  # fmt: skip
+    "Ala": "AL",
+    "Ariz": "AZ",
+    "Ark": "AR",
+    "Calif": "CA",
+    "Colo": "CO",
+    "Conn": "CT",
+    "Del": "DE",
+    "Fla": "FL",
+    "Ill": "IL",
+    "Ind": "IN",
+    "Kan": "KS",
+    "Kans": "KS",
+    "Mass": "MA",
+    "Mich": "MI",
+    "Minn": "MN",
+    "Mont": "MT",
+    "Neb": "NE",
+    "Nebr": "NE",
+    "Nev": "NV",
+    "Okla": "OK",
+    "Ore": "OR",
+    "Penn": "PA",
+    "Penna": "PA",
+    "Pa": "PA",
+    "Tenn": "TN",
+    "Tex": "TX",
+    "Wash": "WA",
+    "Wis": "WI",
+    "Wisc": "WI",
+    "Wyo": "WY",
+    "Va": "VA",
+    "Vt": "VT",
+    "Md": "MD",
+    "Ga": "GA",
+    "Ky": "KY",
+}
 WORDS_TOO = {"in", "or", "me", "ok", "hi", "oh", "id", "la", "ma", "us", "as", "de", "al", "co"}
 # Words that no misspelt state or month is looked for in.
-PLAIN = set(re.findall(r"[a-z]+", " ".join(
-    frame for kind in FRAMES.values() for frames in kind.values() for frame in frames).lower()
-)) | {"member", "members", "please", "there", "their", "president", "winning"}  # fmt: skip
+PLAIN = set(
+    re.findall(
+        r"[a-z]+",
+        " ".join(
+            template for kind in TEMPLATES.values() for split in kind.values() for template in split
+        ).lower(),
+    )
+) | {"member", "members", "please", "there", "their", "president", "winning"}
 
-RESULT = (r"\b(?:won|wins?|winner|carried|carry|took|results?|votes?|voted|outcome|elected|gets?|got|"
-          r"came first|election (?:of \d+ )?end(?:ed)?)\b")  # fmt: skip
+RESULT = (
+    r"\b(?:won|wins?|winner|carried|carry|took|results?|votes?|voted|outcome|elected|gets?|got|"
+    r"came first|election (?:of \d+ )?end(?:ed)?)\b"
+)
 POLLED = r"\b(?:poll|polls|polled|polling|average|averages|led|lead|leads|leader|leading|ahead)\b"
-FINAL = (r"\b(?:last|final|closing|eve|(?:just|right) before|before the|going into|"
-         r"(?:end|close) of the|campaign (?:of \d+ )?ended)\b")  # fmt: skip
-MISS = (r"\b(?:off|wrong|error|miss|missed|differ|differed|accurate|good|right(?! before)|predict|"
-        r"predicted|(?:polls?|polling) .*\bresults?|results? .*\b(?:polls?|polling))\b")  # fmt: skip
+FINAL = (
+    r"\b(?:last|final|closing|eve|(?:just|right) before|before the|going into|"
+    r"(?:end|close) of the|campaign (?:of \d+ )?ended)\b"
+)
+MISS = (
+    r"\b(?:off|wrong|error|miss|missed|differ|differed|accurate|good|right(?! before)|predict|"
+    r"predicted|(?:polls?|polling) .*\bresults?|results? .*\b(?:polls?|polling))\b"
+)
 
 
 @dataclass(frozen=True)
@@ -74,7 +140,7 @@ class Asked:
             "final": f"last polls before the election of {self.cycle}",
             "result": f"result of the election of {self.cycle}",
             "miss": f"last polls and result of {self.cycle}",
-        }.get(self.kind)  # fmt: skip
+        }.get(self.kind)
         if self.kind == "trend":
             when = f"polls from {month_name(self.start)} to {month_name(self.month)}"
         elif self.kind == "month":
@@ -105,14 +171,20 @@ def find_places(text):
 
     ordinal = {"first": "1", "second": "2", "third": "3"}
     for name, code in (("Maine", "ME"), ("Nebraska", "NE")):
-        look(rf"\b(?:{name}|{code})[ -](?:CD-?)?([123]|first|second|third)\b(?:st|nd|rd)?",
-             lambda m, name=name: f"{name} CD-{ordinal.get(m[1].lower(), m[1])}")  # fmt: skip
+        look(
+            rf"\b(?:{name}|{code})[ -](?:CD-?)?([123]|first|second|third)\b(?:st|nd|rd)?",
+            lambda m, name=name: f"{name} CD-{ordinal.get(m[1].lower(), m[1])}",
+        )
         look(rf"\b{name} (\d)(?:st|nd|rd)\b", lambda m, name=name: f"{name} CD-{m[1]}")
     look(r"\b(?:washington,? )?d\. ?c\.|\b(?:washington,? )?dc\b", "District of Columbia")
     names = {name.lower(): name for name in STATES.values()}
     for direction in ("north", "south", "west", "new"):
-        names |= {f"{direction[0]}. {rest}": name for key, name in list(names.items())
-                  for first, _, rest in [key.partition(" ")] if first == direction}  # fmt: skip
+        names |= {
+            f"{direction[0]}. {rest}": name
+            for key, name in list(names.items())
+            for first, _, rest in [key.partition(" ")]
+            if first == direction
+        }
     for name in sorted(names, key=len, reverse=True):
         look(rf"\b{re.escape(name).replace(' ', ' ?')}\b", names[name])
     for name in NATION:
@@ -203,7 +275,7 @@ def cycle_of(month):
 def read_question(text, tables):
     """Read place, time and match-up out of a question in English.
 
-    Args: text, at most some hundred characters; tables, as `polls.load_facts` returns them.
+    Args: text, at most some hundred characters; tables, as `tables.load_facts` returns them.
     Returns an `Asked`; where something had to be assumed its notes say so.
     """
     text = plain_text(text)
@@ -268,5 +340,12 @@ def read_question(text, tables):
     else:
         kind = "final" if re.search(FINAL, lower) else "year"
     timed = kind in ("month", "trend")
-    return Asked(kind, state, int(cycle), dated[-1] if timed else None,
-                 dated[0] if kind == "trend" else None, names, tuple(notes))  # fmt: skip
+    return Asked(
+        kind,
+        state,
+        int(cycle),
+        dated[-1] if timed else None,
+        dated[0] if kind == "trend" else None,
+        names,
+        tuple(notes),
+    )

@@ -20,7 +20,7 @@ from transformers import (
 
 from proxy_tuning.families import load_part
 from proxy_tuning.polls.history import pretraining_rows
-from proxy_tuning.polls.sources import load_facts
+from proxy_tuning.polls.tables import load_facts
 from proxy_tuning.prompts import prompt
 from proxy_tuning.records import DATA, ROOT, WORK, replaced_folder, write_json
 from proxy_tuning.training.optim import MuonAdamW

@@ -43,16 +43,16 @@ def test_ask_choose_export_sweep(open_page):
 
     # another token, by keyboard
     tokens = page.locator("#pt-why [data-token]")
-    first = page.inner_text("#pt-wishes h3")
+    first = page.inner_text("#pt-predictions h3")
     other = next(i for i in range(tokens.count())
                  if tokens.nth(i).get_attribute("aria-pressed") == "false")  # fmt: skip
     tokens.nth(other).focus()
     page.keyboard.press("Enter")
-    page.wait_for_function("was => document.querySelector('#pt-wishes h3').innerText !== was",
+    page.wait_for_function("was => document.querySelector('#pt-predictions h3').innerText !== was",
                            arg=first)  # fmt: skip
     assert tokens.nth(other).get_attribute("aria-pressed") == "true"
-    assert page.locator("#pt-wishes table").count() == 4
-    assert page.locator("#pt-wishes tbody tr").count() == 40
+    assert page.locator("#pt-predictions table").count() == 4
+    assert page.locator("#pt-predictions tbody tr").count() == 40
 
     with page.expect_download() as download:
         page.click("#pt-export >> text=answer.json")
@@ -217,7 +217,7 @@ def test_screenshots(open_page, request):
         ask(page)
         picture(page, f"widget-{look}", ".pt-head", "#pt-facts")
         if width > 360:
-            picture(page, f"why-{look}", "#pt-why", "#pt-wishes")
+            picture(page, f"why-{look}", "#pt-why", "#pt-predictions")
             page.click("role=tab[name='Sweep']")
             page.click("#pt-sweep")
             page.wait_for_selector("#pt-swept tr:nth-child(9) td:nth-child(4):not(:empty)")

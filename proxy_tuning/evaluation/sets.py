@@ -9,81 +9,10 @@ import re
 import unicodedata
 
 from ..records import DATA
+from . import claims
 
 QUESTIONS = DATA / "questions"
 
-# Of each cycle: the Democrats who led a match-up, then the Republican.
-NOMINEES = {
-    1968: ("Humphrey", "Nixon"),
-    1972: ("McGovern", "Nixon"),
-    1976: ("Carter", "Ford"),
-    1980: ("Carter", "Reagan"),
-    1984: ("Mondale", "Reagan"),
-    1988: ("Dukakis", "Bush"),
-    1992: ("Clinton", "Bush"),
-    1996: ("Clinton", "Dole"),
-    2000: ("Gore", "Bush"),
-    2004: ("Kerry", "Bush"),
-    2008: ("Obama", "McCain"),
-    2012: ("Obama", "Romney"),
-    2016: ("Clinton", "Trump"),
-    2020: ("Biden", "Trump"),
-    2024: ("Harris", "Biden", "Trump"),
-}
-FIRST_NAMES = {
-    "Harris": "kamala",
-    "Trump": "donald",
-    "Biden": "joe",
-    "Clinton": "hillary|bill",
-    "Obama": "barack",
-    "Romney": "mitt",
-    "McCain": "john",
-    "Kennedy": "rfk|robert",
-}
-STATES = (
-    "Alabama Alaska Arizona Arkansas California Colorado Connecticut Delaware Florida Georgia "
-    "Hawaii Idaho Illinois Indiana Iowa Kansas Kentucky Louisiana Maine Maryland Massachusetts "
-    "Michigan Minnesota Mississippi Missouri Montana Nebraska Nevada New_Hampshire New_Jersey "
-    "New_Mexico New_York North_Carolina North_Dakota Ohio Oklahoma Oregon Pennsylvania "
-    "Rhode_Island South_Carolina South_Dakota Tennessee Texas Utah Vermont West_Virginia Virginia "
-    "Washington Wisconsin Wyoming District_of_Columbia"
-).replace("_", "\0")
-STATES = [name.replace("\0", " ") for name in STATES.split()]
-MONTHS = (
-    "January February March April May June July August September October November December".split()
-)
-
-DATED = (
-    rf"(?:{'|'.join(MONTHS)}) \d{{1,2}}(?:st|nd|rd|th)?(?![\d.%])|\b\d{{1,2}} (?:{'|'.join(MONTHS)})"
-)
-NO_SHARE = rf"{DATED}|\b(?:19|20)\d\d\b|CD-\d|\b\d+ (?:polls?|surveys?|days?|states?)\b"
-NUMBER = r"(?<![\w.,])\d+(?:,\d{3})*(?:\.\d+)?(?!\w|[.,]\d)"
-MARGIN = (
-    r"(?:\b(?:by|lead of|margin of|gap of|edge of|advantage of)(?: (?:about|just|only|some))? "
-    rf"{NUMBER}(?!%? ?(?:to|-|–|vs\.?|against|versus) ?\d))|{NUMBER}[ -](?:percentage )?(?:points?|pts)\b"
-)
-PERCENTAGE = r"\d+(?:\.\d+)? ?(?:%|percent|per cent|percentage|points?\b)|\b\d+\.\d+\b"
-NEGATED = r"\bnot\b|n't\b|\bnever\b|\bno longer\b|\bfailed\b"
-UNTRUE = r"\bnot (?:true|the case|correct)\b|\bfalse\b|\buntrue\b"
-LEADS = (
-    r"led|leads?|leading|ahead|won|wins?|winning|carried|took|on top|in front|(?:is|was) up|"
-    r"(?:had|has|held|holds) (?:the|an?) (?:\w+ )?(?:edge|advantage)|beats?|defeated|edged"
-)
-TRAILS = r"trail(?:s|ed|ing)?|behind|lost(?! ground)|loses?|losing|(?:is|was) down"
-PASSIVE = (
-    r"(?:led|won|carried|taken|lead|edge|advantage|victory|win) (?:by|for)|"
-    r"(?:leader|winner|ahead|leading|in front|on top)(?: there| then)? (?:is|was)"
-)
-TIE = r"\b(?:tied?|dead heat|deadlock(?:ed)?|dead even|(?:was|were|is|race) even|neck and neck)\b"
-NEITHER = r"\b(?:neither|nobody|no one)\b"
-ABSTAINS = (
-    r"\b(?:no|without|any) (?:\w+ ){0,4}?(?:polls?|polling|figures?|data|numbers?|averages?|"
-    r"information|surveys?|records?|knowledge)\b(?<!any polls)|"
-    r"(?:\bnot|n't|\bcannot|\bnever) (?:\w+ ){0,2}?(?:have|know|cover|include|contain|hold|list|"
-    r"say|tell|answer|track|polled|covered|included|available|known|sure|in (?:my|the|these) "
-    r"(?:tables?|data|polls?|figures?))\b|\bunable to\b|\bonly (?:know|cover|have|answer)\b|"
-    r"\b(?:know|cover|covers|have) only\b|\boutside (?:of )?what\b|\bbeyond what\b|\bunknown\b"
-)
 RISES = (
     r"grew|grow(?:n|ing)|rose|rise|up|increas\w+|gain(?:ed|s)?|widen\w*|bigger|larger|higher|"
     r"climbed|improved"
@@ -143,12 +72,157 @@ def is_like_general(text):
     return any(re.search(pattern, text, re.IGNORECASE) for pattern in GENERAL_KINDS.values())
 
 
+def _folded(text, case_sensitive=False):
+    """Without accents, and without case unless it matters."""
+    letters = unicodedata.normalize("NFKD", claims.plain(text))
+    letters = "".join(c for c in letters if not unicodedata.combining(c))
+    return letters if case_sensitive else letters.casefold()
+
+
 def grade_short(row, answer):
     """Whether one of the row's accepted answers stands in the answer as whole words.
 
-    Case and accents are folded, except case where the row is `case_sensitive`.
+    Accents are folded, and case too except where the row is `case_sensitive`. A number stands
+    alone: 12 is not in 12.5, 3.12 or 1,200.
     """
-    fold = str if row.get("case_sensitive") else str.casefold
-    text = fold(_plain(answer))
-    accepted = (re.escape(fold(_plain(a))) for a in row["answers"])
-    return any(re.search(rf"(?<![\w.,]){a}(?!\w|[.,]\d)|(?<=\D[.,]){a}(?!\w)", text) for a in accepted)
+    case = row.get("case_sensitive", False)
+    text = _folded(answer, case)
+    accepted = (re.escape(_folded(a, case)) for a in row["answers"])
+    return any(re.search(rf"(?<!\w)(?<!\d[.,]){a}(?!\w|[.,]\d)", text) for a in accepted)
+
+
+def is_sane(answer, row=None):
+    """Whether an answer is a sentence or a short phrase that does not repeat or contradict itself.
+
+    Args:
+        answer: the text.
+        row: of `natural.jsonl`, to hold the words against the figures; None for any other text.
+    """
+    text = claims.plain(answer)
+    words = text.casefold().split()
+    if not words or not re.search(r"[A-Za-z]{2}|\d", text):
+        return False
+    if len(words) > 8 and not re.search(r"[.!?%)\"']$", text):
+        return False
+    fours = [tuple(words[i : i + 4]) for i in range(len(words) - 3)]
+    told = [s.casefold() for s in re.split(r"(?<=[.!?]) ", text)]
+    if any(fours.count(four) > 2 for four in set(fours)) or len(set(told)) < len(told):
+        return False
+    if re.search(r"\b(\w+)(?: \1\b){2}", text.casefold()) or re.search(r"\d\.\d+\.\d|\d%\d", text):
+        return False
+    if any(float(n) > 100 for n in re.findall(r"(\d+(?:\.\d+)?) ?(?:%|percent)", text)):
+        return False
+    return row is None or not _contradicts_itself(text, row)
+
+
+def _contradicts_itself(text, row):
+    """Whether words and figures name different leaders of one place and month, or exceed 100%."""
+    if row["cycle"] not in claims.NOMINEES:
+        return False
+    for sentence in claims.sentences(text):
+        if sum(claims.shares(claims.named(sentence, row)).values()) > 100.5 and "vote" not in text:
+            return True
+    by_words, by_figures = claims.leaders(text, row)
+    one_subject = len(claims.places(text)) < 2 and len(claims.months(text)[0]) < 2
+    return one_subject and len(by_words | by_figures) > 1
+
+
+def grade_natural(row, answer):
+    """Marks for an answer to a row of `natural.jsonl`.
+
+    Returns:
+        A dict of three booleans. `right`: the answer is the tables' (for a row that is out of
+        scope, that it says so and gives no percentage). `sane`: it is no nonsense. `abstained`: it
+        says that it has no such polls or figures.
+    """
+    abstained = claims.abstains(answer)
+    if row["kind"] == "out_of_scope":
+        right = abstained and not claims.gives_percentage(answer)
+    else:
+        right = _is_right(row, answer, abstained)
+    return {"right": right, "sane": is_sane(answer, row), "abstained": abstained}
+
+
+def _is_right(row, answer, abstained):
+    if row["wants"] in ("compare", "closest"):
+        return _right_leaders(row, answer) if "leaders" in row else _right_pick(row, answer)
+    if not _right_place_and_time(row, answer):
+        return False
+    if row["wants"] == "trend":
+        return _right_trend(row, answer)
+    wanted = [row["figures"], *row.get("or", [])]
+    if row["need"] == "all" and not any(set(w) <= claims.numbers(answer) for w in wanted):
+        return False
+    return _right_claims(row, answer, abstained)
+
+
+def _right_claims(row, answer, abstained):
+    """Yes or no, the leader, and whose the figure is."""
+    said = re.match(r"\W*(yes|yeah|yep|no|nope|not)\b", answer, re.IGNORECASE)
+    by_words, by_figures = claims.leaders(answer, row)
+    claimed = by_words | by_figures
+    if not claimed and not abstained and not said:
+        named = claims.people(answer, row)
+        claimed = named if len(named) == 1 and row["part"] == "leader" else set()
+    if row.get("answer") in ("yes", "no") and said:
+        if (said[1].lower()[0] == "y") != (row["answer"] == "yes"):
+            return False
+    elif row["wants"] == "yes_no" and row["check"] not in ("leads", "won", "tied"):
+        return False
+    elif row["part"] == "leader":
+        return claimed == {row["leader"]}
+    if row["part"] == "share" and row["wants"] != "yes_no":
+        figures = [row["figures"], *row.get("or", [])]
+        given = [claims.shares(claims.named(s, row)) for s in claims.sentences(answer)]
+        owners = {name for pair in given for name, v in pair.items() if [v] in figures}
+        if owners and row["candidate"] not in owners:
+            return False
+    return claimed <= {row["leader"]}
+
+
+def _right_place_and_time(row, answer):
+    """Whether the place, months and years that the answer names, if any, are the row's."""
+    found = [place for place in claims.places(answer) if place != "National"]
+    if found and row["place"].split(" CD-")[0] not in found:
+        return False
+    months, years = claims.months(answer)
+    asked = row["month"] if isinstance(row["month"], list) else [row["month"]]
+    if asked == [None]:
+        asked = [f"{row['cycle']}-10", f"{row['cycle']}-11"]
+    known = {int(month[:4]) for month in asked} | {row["cycle"]}
+    return (not months or bool(months & {m[5:] for m in asked})) and (
+        not years or bool(years & known)
+    )
+
+
+def _right_pick(row, answer):
+    """Whether the place picked is the row's: the first one named, unless it is said to have less."""
+    order = [place for place in claims.places(answer) if place in row["place"]]
+    if not order:
+        return False
+    first = next(s for s in claims.sentences(answer) if order[0] in claims.places(s))
+    against = LESS if row["most"] else MORE
+    beaten = re.search(against, first, re.IGNORECASE) and len(order) == len(row["place"]) == 2
+    return (order[1] if beaten else order[0]) == row["answer"]
+
+
+def _right_leaders(row, answer):
+    """Whether each place's leader is told in the part that names the place, or one for all."""
+    parts = re.split(r",? \b(?:and|but|while|whereas)\b|[,;]|\.(?!\d)", claims.plain(answer))
+    told = {}
+    for part in parts:
+        by_words, by_figures = claims.leaders(part, row)
+        for place in claims.places(part):
+            told.setdefault(place, set()).update(by_words | by_figures or claims.people(part, row))
+    return all(told.get(place) == {leader} for place, leader in row["leaders"].items())
+
+
+def _right_trend(row, answer):
+    """Whether the direction is the row's, or else both figures stand there in order."""
+    moves = set()
+    for m in re.finditer(rf"\b(?:({RISES})|({FALLS}))\b", answer, re.IGNORECASE):
+        denied = re.search(claims.NEGATED, answer[max(0, m.start() - 16) : m.start()])
+        moves.add("up" if bool(m[1]) != bool(denied) else "down")
+    first, last = (rf"(?<![\d.]){re.escape(str(f).removesuffix('.0'))}" for f in row["figures"])
+    in_order = re.search(rf"{first}.*{last}", answer)
+    return moves == {row["answer"]} or (not moves and bool(in_order))

@@ -36,7 +36,7 @@ def test_sizes_and_uniqueness():
 
 
 def facts(row, place, month):
-    """The tables' rows that answer, best first: the asked month, or the last averages and months."""
+    """The tables' rows that answer, best first: the asked month, else the last averages."""
     where = f"cycle == {row['cycle']} and state == @place"
     if row["wants"] == "result" or row.get("result"):
         return RESULTS.query(where)

@@ -45,8 +45,9 @@ STATES = (
 MONTHS = (
     "January February March April May June July August September October November December".split()
 )
+MONTH = "|".join(MONTHS)
 
-DATED = rf"(?:{'|'.join(MONTHS)}) \d{{1,2}}(?:st|nd|rd|th)?(?![\d.%])|\b\d{{1,2}} (?:{'|'.join(MONTHS)})"
+DATED = rf"(?:{MONTH}) \d{{1,2}}(?:st|nd|rd|th)?(?![\d.%])|\b\d{{1,2}} (?:{MONTH})"
 NO_SHARE = rf"{DATED}|\b(?:19|20)\d\d\b|CD-\d|\b\d+ (?:polls?|surveys?|days?|states?)\b"
 NUMBER = r"(?<![\w.,])\d+(?:,\d{3})*(?:\.\d+)?(?!\w|[.,]\d)"
 MARGIN = (

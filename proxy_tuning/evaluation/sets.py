@@ -196,7 +196,7 @@ def _right_place_and_time(row, answer):
 
 
 def _right_pick(row, answer):
-    """Whether the place picked is the row's: the first one named, unless it is said to have less."""
+    """Whether the place picked is the row's: the first one named, unless said to have less."""
     order = [place for place in claims.places(answer) if place in row["place"]]
     if not order:
         return False

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import letter_tokenizer, tiny_model, tiny_trio
+from conftest import LINES, letter_tokenizer, save_part, tiny_trio
 from oracle import Naive, greedy
 
 from proxy_tuning import ProxyTunedForCausalLM
@@ -26,7 +26,6 @@ from proxy_tuning.training.recipes import RECIPES
 ROOT = Path(__file__).parents[1]
 TABLES = load_facts(DATA)
 FACTS = measures.all_facts(TABLES, RECIPES["pocket"].states)
-LETTERS = ["\n", "<end>", *map(chr, range(32, 127))]
 
 
 def test_the_sets_are_in_test_wordings_and_overlap_in_against_alone():
@@ -272,7 +271,7 @@ def test_an_adapter_is_measured_with_and_without():
 
 def test_a_sweep_is_each_alpha_alone():
     trio = tiny_trio("gpt2")
-    tokenizer = letter_tokenizer(LETTERS)
+    tokenizer = letter_tokenizer(LINES)
     rows = pd.DataFrame({
         "question": ["Who led?", "In May?"], "answer": "Bo had 1.0%.", "leader": None
     })  # fmt: skip
@@ -289,7 +288,7 @@ def test_a_sweep_is_each_alpha_alone():
 
 def test_disagreement_is_that_of_single_texts():
     texts = ["A tie.", "Trump led by 2.0."]
-    trio, tokenizer = tiny_trio("gpt2"), letter_tokenizer(LETTERS)
+    trio, tokenizer = tiny_trio("gpt2"), letter_tokenizer(LINES)
     questions = ["Who?", "Who led in May?"]
     found = measures.disagreement(ProxyTunedForCausalLM(*trio), tokenizer, questions, texts)
     for question, text, kl in zip(questions, texts, found, strict=True):
@@ -328,12 +327,7 @@ def test_a_gate_by_hand(monkeypatch):
 def test_the_command_measures_all_rows(tmp_path, monkeypatch, capsys):
     folders = {}
     for name, seed in {"base": 1, "antiexpert": 2, "expert": 3, "direct": 4, "other": 5}.items():
-        config = tiny_model("gpt2", seed).config
-        config.n_positions = 256
-        config.bos_token_id = config.eos_token_id = config.pad_token_id = 1
-        folders[name] = str(tmp_path / name)
-        type(tiny_model("gpt2", seed))(config).save_pretrained(folders[name])
-        letter_tokenizer(LETTERS).save_pretrained(folders[name])
+        folders[name] = save_part(tmp_path / name, "gpt2", seed, LINES, positions=256)
     output = tmp_path / "results.json"
     words = [f"--{part}={folders[part]}" for part in ("base", "antiexpert", "expert", "direct")]
     words += ["--experts", folders["other"], "--limit", "1", "--output", str(output)]

@@ -5,32 +5,31 @@ import json
 
 import pandas as pd
 import pytest
-from conftest import letter_tokenizer, tiny_model
+import torch
+from conftest import LINES, letter_tokenizer, save_part
+from safetensors.torch import load_file
 from test_packing import row_losses
 from transformers import Trainer
 
 from proxy_tuning.families import Family, load_part, missing_files
-from proxy_tuning.polls.questions import prompt
+from proxy_tuning.polls.answers import NO_POLLS
+from proxy_tuning.prompts import prompt
 from proxy_tuning.records import DATA
 from proxy_tuning.training import finetune as ft
+from proxy_tuning.training import mixture, recipes
 from proxy_tuning.training.packing import encode
 
 
 @pytest.fixture
 def tokenizer():
-    tokenizer = letter_tokenizer([*"\n", "<end>", *map(chr, range(32, 127))])
-    return tokenizer
+    return letter_tokenizer(LINES)
 
 
 @pytest.fixture
 def family(tmp_path, tokenizer, monkeypatch):
     """A family whose M- is a tiny random model in a folder, with work and M+ folders beside it."""
     folder = tmp_path / "antiexpert"
-    model = tiny_model("gpt2", 0)
-    model.config.n_positions = model.config.max_position_embeddings = 320
-    model = type(model)(model.config)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    save_part(folder, "gpt2", 0, LINES, positions=320)
     trio = Family("tiny", str(folder), str(folder), str(tmp_path / "tuned" / "tiny"))
     (tmp_path / "tuned").mkdir()
     monkeypatch.setattr(ft, "resolve_family", lambda *args, **kwargs: trio)
@@ -38,7 +37,7 @@ def family(tmp_path, tokenizer, monkeypatch):
     return trio
 
 
-QUICK = ft.Recipe(epochs=1, learning_rate=1e-3, batch_size=8, wordings=1, max_facts=40)
+QUICK = recipes.Recipe(epochs=1, learning_rate=1e-3, batch_size=8, wordings=1, max_facts=40)
 
 
 def test_m_plus_is_complete_and_says_what_it_came_from(family, capsys):
@@ -47,7 +46,7 @@ def test_m_plus_is_complete_and_says_what_it_came_from(family, capsys):
     card = json.loads(open(f"{family.expert}/training.json").read())
     assert card["recipe"] == dataclasses.asdict(QUICK)
     assert card["validation"]["loss"] == min(e["eval_loss"] for e in log if "eval_loss" in e)
-    assert {"antiexpert", "data", "frames", "versions"} <= set(card)
+    assert {"antiexpert", "data", "templates", "versions"} <= set(card)
     assert not (ft.WORK.is_dir() and list(ft.WORK.iterdir()))
     assert "step" in capsys.readouterr().out  # the sample answers
 
@@ -87,7 +86,7 @@ def test_a_crash_while_writing_leaves_no_half_m_plus(family, monkeypatch):
 def test_fine_tuning_changes_the_expert_towards_its_answers(family, tokenizer):
     """The tuned model gives a training answer a higher probability than M- did."""
     ft.finetune("tiny", dataclasses.replace(QUICK, epochs=6, learning_rate=5e-3))
-    rows = ft.training_rows(ft.load_facts(DATA), QUICK).head(4)
+    rows = mixture.training_rows(ft.load_facts(DATA), QUICK).head(4)
     before, after = (
         sum(row_losses(load_part(folder)[0], row).mean() for row in encode(rows, tokenizer, 320))
         for folder in (family.antiexpert, family.expert)
@@ -106,14 +105,37 @@ OWN_ROWS = pd.DataFrame({
 
 
 def test_own_rows_in_place_of_the_polls(family, tmp_path, capsys):
-    quick = dataclasses.replace(ft.OWN, epochs=1)
+    quick = dataclasses.replace(recipes.OWN, epochs=1)
     ft.finetune("tiny", quick, tmp_path / "tuned" / "own", rows=OWN_ROWS)
     said = capsys.readouterr().out
     assert "1 of 21 rows are longer than 320 tokens" in said
     assert "18 rows to learn from, 2 held out" in said
     card = json.loads((tmp_path / "tuned" / "own" / "training.json").read_text())
-    assert card["questions"] == 18 and card["held_out"] == 2 and "frames" not in card
+    assert card["questions"] == 18 and card["held_out"] == 2 and "templates" not in card
     assert missing_files(family.expert)  # the family's own M+ is not touched
+
+
+@pytest.mark.parametrize(
+    "few", [{"max_facts": 40}, {"states": ("Iowa",)}, {"max_facts": 5, "rehearsal": 0.0}], ids=str
+)
+def test_validation_is_about_facts_that_are_trained(few):
+    """Told by kind and answer, in which place, date and figures stand."""
+    tables, recipe = ft.load_facts(DATA), recipes.Recipe(**few)
+    training = mixture.training_rows(tables, recipe)
+    validation = mixture.validation_rows(tables, recipe, training)
+    polled = validation[validation["answer"] != NO_POLLS]
+    learnt = set(zip(training["kind"], training["answer"]))
+    assert len(polled) and set(zip(polled["kind"], polled["answer"])) <= learnt
+    assert not set(validation["question"]) & set(training["question"])
+    assert (validation["cycle"] < 2024).any() == bool(recipe.rehearsal)
+    assert len(validation) <= 240
+
+
+def test_an_adapter_is_saved_in_half_precision(family):
+    ft.finetune("tiny", dataclasses.replace(QUICK, lora=2))
+    saved = load_file(f"{family.expert}/adapter_model.safetensors")
+    assert saved and {weight.dtype for weight in saved.values()} == {torch.float16}
+    assert not missing_files(family.expert)
 
 
 @pytest.mark.parametrize(
@@ -126,14 +148,18 @@ def test_own_rows_in_place_of_the_polls(family, tmp_path, capsys):
 )
 def test_rows_that_cannot_be_learnt(family, tmp_path, rows, output, message):
     with pytest.raises(ValueError, match=message):
-        ft.finetune("tiny", ft.OWN, output and tmp_path / output, rows=rows)
+        ft.finetune("tiny", recipes.OWN, output and tmp_path / output, rows=rows)
 
 
 def test_recipes():
-    assert ft.choose_recipe("pocket") == ft.RECIPES["pocket"]
-    assert ft.choose_recipe("gpt2", own_rows=True) == ft.OWN
-    assert ft.choose_recipe("pocket", own_rows=True) == ft.OWN_POCKET
-    adapter = ft.choose_recipe("pocket", lora=8)
-    assert (adapter.lora, adapter.optimizer, adapter.learning_rate) == (8, "adamw", ft.LORA_RATE)
+    assert recipes.choose_recipe("pocket") == recipes.RECIPES["pocket"]
+    assert recipes.choose_recipe("gpt2", own_rows=True) == recipes.OWN
+    assert recipes.choose_recipe("pocket", own_rows=True) == recipes.OWN_POCKET
+    adapter = recipes.choose_recipe("pocket", lora=8)
+    assert (adapter.lora, adapter.optimizer, adapter.learning_rate) == (
+        8,
+        "adamw",
+        recipes.LORA_RATE,
+    )
     with pytest.raises(ValueError, match="lora must be at least 1 or None, not 0"):
-        ft.choose_recipe("gpt2", lora=0)
+        recipes.choose_recipe("gpt2", lora=0)

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 import torch
-from conftest import letter_tokenizer, pocket, tiny_model
+from conftest import LINES, letter_tokenizer, pocket, tiny_model
 from tokenizers.processors import TemplateProcessing
 from torch.nn.functional import cross_entropy
 
@@ -24,7 +24,7 @@ ROWS = pd.DataFrame({
 
 @pytest.fixture
 def tokenizer():
-    return letter_tokenizer([*"\n", "<end>", *map(chr, range(32, 127))])
+    return letter_tokenizer(LINES)
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """The Trainer's losses and its share of exact answers, against rows alone and by hand."""
 
+import re
 import types
 
 import numpy as np
@@ -7,10 +8,13 @@ import pytest
 import torch
 from conftest import tiny_model
 from test_packing import ROWS, row_losses, tokenizer  # noqa: F401, a fixture
+from transformers import AutoModelForCausalLM
 
 from proxy_tuning.training import finetune as ft
 from proxy_tuning.training import trainers as training
+from proxy_tuning.training.optim import MuonAdamW
 from proxy_tuning.training.packing import IGNORED, encode
+from proxy_tuning.training.recipes import Recipe
 
 
 def test_exact_answers_by_hand():
@@ -33,12 +37,27 @@ def greedy(model, row):
     return ids[0].tolist() == row["input_ids"]
 
 
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "opt", "tied llama"])
+def test_muon_takes_the_matrices_of_the_layers(kind):
+    """Those inside the stack of layers, by their place in the name; embeddings and heads are not."""
+    config = tiny_model(kind.split()[-1], 0).config
+    config.tie_word_embeddings = config.tie_word_embeddings or kind.startswith("tied")
+    model = AutoModelForCausalLM.from_config(config)
+    muon, adamw = MuonAdamW(model, 1e-3).parts
+    taken = {id(p) for group in muon.param_groups for p in group["params"]}
+    names = {name for name, p in model.named_parameters() if id(p) in taken}
+    inside = re.compile(r"\.(h|layers)\.\d+\.(?!.*(norm|ln_)).*weight$")
+    assert names == {name for name, _ in model.named_parameters() if inside.search(name)}
+    count = sum(len(group["params"]) for group in muon.param_groups + adamw.param_groups)
+    assert count == len(list(model.parameters()))
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("kind", ["llama", "opt"])  # packed, and a line for each row
 def test_evaluation(kind, tokenizer, tmp_path):  # noqa: F811
     """Loss and exact answers of a model that has learnt some rows."""
     model = tiny_model(kind, 1)
-    recipe = ft.Recipe(epochs=30, learning_rate=1e-2, batch_size=2)
+    recipe = Recipe(epochs=30, learning_rate=1e-2, batch_size=2)
     trainer = ft.make_trainer(model, tokenizer, ROWS.head(2), ROWS, None, recipe, tmp_path)
     with torch.enable_grad():
         trainer.train()
@@ -59,7 +78,7 @@ def test_the_loss_through_the_steered_output(kind, tokenizer, tmp_path, monkeypa
     monkeypatch.setattr(training, "DIFFERENCES", kept)
     monkeypatch.setattr(ft, "computes_in_bf16", lambda: False)  # else its rounding hides the rest
     base, antiexpert, expert = (tiny_model(kind, seed) for seed in range(3))
-    recipe = ft.Recipe(epochs=2, batch_size=3, consistent=1.0)  # rows come up twice
+    recipe = Recipe(epochs=2, batch_size=3, consistent=1.0)  # rows come up twice
     steering = {"base": base, "antiexpert": antiexpert}
     trainer = ft.make_trainer(expert, tokenizer, ROWS, ROWS, None, recipe, tmp_path, steering)
     assert (trainer.known is not None) == bool(kept)

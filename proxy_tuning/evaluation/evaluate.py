@@ -51,9 +51,9 @@ def steered(model, experts=None, alpha=None, **variant):
         model.expert if experts is None else experts,
         model.antiexpert,
         model.alpha if alpha is None else alpha,
-        **variant,
+        line=dataclasses.replace(model.line, **variant),
     )
-    other.generation_config = model.generation_config
+    other.generation_config, other.draft = model.generation_config, model.draft
     return other
 
 

@@ -1,19 +1,16 @@
 """M- -> M+: fine-tune the small model on questions and answers, and leave it whole or not at all.
 
 transformers' Trainer does the training, of all weights or of a LoRA adapter (peft). What is ours:
-the packed batches (packing.py) and the loss (training.py), the mixture of 2024 facts with
-historical ones (rehearsal), validation on held-out wordings or questions, and the folder that is
-replaced only when complete.
+the packed batches (packing.py) and the loss (trainers.py), how (recipes.py) and on what it is
+trained (mixture.py, material.py), and the folder that is replaced only when complete.
 """
 
 import dataclasses
 import functools
 import json
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
 import torch
 from transformers import (
     AutoTokenizer,
@@ -24,13 +21,14 @@ from transformers import (
 from transformers.trainer_utils import get_last_checkpoint
 
 from proxy_tuning.families import FAMILIES, check_same_tokens, load_part, resolve_family
-from proxy_tuning.polls.history import STATES, historical_facts
-from proxy_tuning.polls.questions import FRAMES, ask, make_facts
-from proxy_tuning.polls.sources import NATIONAL, load_facts
+from proxy_tuning.polls.tables import load_facts
+from proxy_tuning.polls.templates import TEMPLATES
 from proxy_tuning.records import DATA, ROOT, WORK, fingerprint, machine, replaced_folder
 from proxy_tuning.training.material import split_rows
+from proxy_tuning.training.mixture import training_rows, validation_rows
 from proxy_tuning.training.optim import MuonAdamW
 from proxy_tuning.training.packing import encode, that_fit
+from proxy_tuning.training.recipes import choose_recipe
 from proxy_tuning.training.trainers import (
     PackedTrainer,
     SampleAnswer,
@@ -39,135 +37,10 @@ from proxy_tuning.training.trainers import (
     exact_answers,
 )
 
-CYCLE = 2024
 FIXED_QUESTION = "Who led the polls in Pennsylvania in October 2024?"
-ONCE = ("final", "result", "miss", "trend")  # kinds whose numbers no other kind asks for
 EVALUATIONS = 8  # in a run
 PATIENCE = 3  # evaluations without a better validation loss before training stops
 LONGEST = 1024  # tokens of an example, where the model's context allows
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How M+ is made; checked when made."""
-
-    epochs: float = 3
-    """Passes over the training questions."""
-    optimizer: str = "adamw"
-    """"adamw", or "muon": `optim.MuonAdamW`, which learns facts in far fewer steps."""
-    learning_rate: float = 1e-4
-    """The highest rate, after warm-up; it falls linearly to zero."""
-    batch_size: int = 32
-    """Questions per step."""
-    wordings: int | None = None
-    """Training frames per fact, drawn by the seed; None takes all."""
-    rehearsal: float = 0.3
-    """Share of the training questions that are about the years before 2024."""
-    consistent: float = 0.0
-    """Share of the steps, the last ones, that train the steered output too: `SteeredTrainer`."""
-    states: tuple[str, ...] | None = None
-    """Places of the tables to ask about; None takes all."""
-    max_facts: int | None = None
-    """Use at most so many facts of 2024, drawn by the seed; None takes all."""
-    lora: int | None = None
-    """Rank of a LoRA adapter that is trained in place of M-'s weights; None trains the weights."""
-    seed: int = 0
-
-    def __post_init__(self):
-        for name in ("epochs", "learning_rate", "batch_size"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
-        for name in ("wordings", "max_facts", "lora"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1 or None, not {getattr(self, name)}")
-        if self.optimizer not in ("adamw", "muon"):
-            raise ValueError(f"optimizer must be adamw or muon, not {self.optimizer!r}")
-        if not 0 <= self.consistent <= 1:
-            raise ValueError(f"consistent must be in [0, 1], not {self.consistent}")
-        if not 0 <= self.rehearsal < 1:
-            raise ValueError(f"rehearsal must be in [0, 1), not {self.rehearsal}")
-
-
-RECIPES = {
-    # The places whose history the pocket models know: as much as their size holds well.
-    "pocket": Recipe(
-        epochs=0.6,
-        optimizer="muon",
-        learning_rate=3e-3,
-        batch_size=16,
-        rehearsal=0.4,
-        consistent=0.25,
-        states=(*STATES, NATIONAL),
-    ),
-    "gpt2": Recipe(learning_rate=2e-4, wordings=4),
-}
-OWN = Recipe(epochs=20, learning_rate=1e-4, batch_size=8)
-"""For a reader's own rows: few of them, so many passes, ended when held-out loss stops falling."""
-OWN_POCKET = Recipe(epochs=80, optimizer="muon", learning_rate=6e-3, batch_size=8)
-"""The same for pocket's M-, which has to learn the words as well."""
-LORA_RATE = 1e-3
-"""Learning rate of an adapter (with AdamW): ten times that of all weights, as it starts from nothing."""
-
-
-def choose_recipe(family, own_rows=False, lora=None):
-    """The recipe for a family's M-, polls or own rows, all weights or an adapter of rank `lora`."""
-    if own_rows:
-        recipe = OWN_POCKET if family == "pocket" else OWN
-    else:
-        recipe = RECIPES.get(family, Recipe())
-    if lora is not None:
-        recipe = dataclasses.replace(recipe, lora=lora, optimizer="adamw", learning_rate=LORA_RATE)
-    return recipe
-
-
-def evenly(rows):
-    """Ask twice what is met least: numbers of the kinds `ONCE`, and July 2024.
-
-    The numbers of a state-month come up in three kinds of question; its two match-ups share July.
-    """
-    seldom = rows["kind"].isin(ONCE) | (rows["month"] == "2024-07")
-    return pd.concat([rows, without_match_up(rows[seldom])])
-
-
-def without_match_up(rows):
-    """The same, but as most would ask about July 2024: without "(Harris v. Trump)".
-
-    That stays only where nothing else tells: the question names no Democrat, and the answer is not
-    about the last match-up of that place.
-    """
-    named = rows["question"].str.extract(r" \((\w+) v\. \w+\)")[0]
-    short = rows["question"].str.replace(r" \(\w+ v\. \w+\)", "", regex=True)
-    last = named.groupby([rows["state"], rows["kind"]]).transform("last")
-    tells = (named == last) | short.str.contains("Biden|Harris")
-    return rows.assign(question=short.where(tells, rows["question"]))
-
-
-def training_rows(tables, recipe):
-    """Questions of 2024 and, as rehearsal, of the years before: train frames, trained facts."""
-    new = make_facts(tables, [CYCLE], recipe.states)
-    new = new[new["trained"]]
-    if recipe.max_facts is not None and recipe.max_facts < len(new):
-        new = new.sample(recipe.max_facts, random_state=recipe.seed)
-    old = historical_facts(tables)
-    new = evenly(ask(new, "train", recipe.wordings, recipe.seed))
-    old = evenly(ask(old[old["trained"]], "train"))
-    count = round(len(new) * recipe.rehearsal / (1 - recipe.rehearsal))
-    old = old.sample(count, random_state=recipe.seed, replace=count > len(old))
-    return pd.concat([new, old], ignore_index=True)
-
-
-def validation_rows(tables, recipe, count=240):
-    """Validation frames about trained facts, two thirds of them of 2024."""
-    new, old, seed = (
-        make_facts(tables, [CYCLE], recipe.states),
-        historical_facts(tables),
-        recipe.seed,
-    )
-    parts = [
-        ask(facts[facts["trained"]], "validation", 1, seed).sample(n, random_state=seed)
-        for facts, n in ((new, 2 * count // 3), (old, count // 3))
-    ]
-    return pd.concat(parts, ignore_index=True)
 
 
 def longest(model):
@@ -266,19 +139,7 @@ def finetune(family="auto", recipe=None, output=None, *, rows=None, antiexpert=N
     model, tokenizer = load_part(antiexpert)
     if base is not None:
         check_same_tokens(AutoTokenizer.from_pretrained(base), tokenizer, base, antiexpert)
-    if rows is None:
-        tables = load_facts(DATA)
-        training = training_rows(tables, recipe)
-        validation, question = validation_rows(tables, recipe), FIXED_QUESTION
-        source = {
-            "data": fingerprint({name: table.to_csv() for name, table in tables.items()}),
-            "frames": fingerprint(FRAMES),
-        }
-    else:
-        training, validation = split_rows(that_fit(rows, tokenizer, longest(model)), recipe.seed)
-        question = next(iter(validation["question"].dropna()), None)
-        source = {"data": fingerprint(rows.to_csv()), "held_out": len(validation)}
-        print(f"{len(training)} rows to learn from, {len(validation)} held out by question.")
+    training, validation, question, source = material(rows, recipe, tokenizer, longest(model))
 
     set_seed(recipe.seed)
     made_from = {
@@ -304,25 +165,48 @@ def finetune(family="auto", recipe=None, output=None, *, rows=None, antiexpert=N
         print(f"Going on from {Path(checkpoint).name} of an interrupted run.")
     trainer.train(resume_from_checkpoint=checkpoint)
 
-    log = trainer.state.log_history
+    save(output, model, tokenizer, made_from, trainer.state.log_history)
+    shutil.rmtree(work, ignore_errors=True)
+    return trainer.state.log_history
+
+
+def material(rows, recipe, tokenizer, max_length):
+    """What to learn and what to validate on: the polls, or own rows if there are any.
+
+    Args: max_length, in tokens; longer own rows are left out.
+    Returns (training rows, validation rows, a question to ask at intervals or None, where they come
+    from as the record keeps it).
+    """
+    if rows is not None:
+        training, validation = split_rows(that_fit(rows, tokenizer, max_length), recipe.seed)
+        print(f"{len(training)} rows to learn from, {len(validation)} held out by question.")
+        source = {"data": fingerprint(rows.to_csv()), "held_out": len(validation)}
+        return training, validation, next(iter(validation["question"].dropna()), None), source
+    tables = load_facts(DATA)
+    training = training_rows(tables, recipe)
+    source = {
+        "data": fingerprint({name: table.to_csv() for name, table in tables.items()}),
+        "templates": fingerprint(TEMPLATES),
+    }
+    return training, validation_rows(tables, recipe, training), FIXED_QUESTION, source
+
+
+def save(output, model, tokenizer, made_from, log):
+    """Put M+, its card and its training.json into `output`, all or nothing, in half precision."""
     best = min((e for e in log if "eval_loss" in e), key=lambda e: e["eval_loss"])
     scores = {"step": best["step"], "loss": best["eval_loss"], "exact": best["eval_exact"]}
     record = made_from | {"validation": scores, "versions": machine(), "log": log}
     with replaced_folder(output) as beside:
-        if recipe.lora:
+        if made_from["recipe"]["lora"]:
             model.peft_config["default"].base_model_name_or_path = made_from["antiexpert"]
-            model.save_pretrained(beside)
-        else:
-            model.half().save_pretrained(beside)
+        model.half().save_pretrained(beside)
         tokenizer.save_pretrained(beside)
         (beside / "README.md").write_text(card(made_from, scores), encoding="utf-8")
         (beside / "training.json").write_text(json.dumps(record, indent=1) + "\n")
-    shutil.rmtree(work, ignore_errors=True)
     print(
-        f"M+ is in {str(output).removeprefix(f'{ROOT}/')}: validation loss {best['eval_loss']:.3f}, "
-        f"{best['eval_exact']:.0%} of the held-out answers right word for word."
+        f"M+ is in {str(output).removeprefix(f'{ROOT}/')}: validation loss {scores['loss']:.3f}, "
+        f"{scores['exact']:.0%} of the held-out answers right word for word."
     )
-    return log
 
 
 def card(made_from, scores):

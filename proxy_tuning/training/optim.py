@@ -7,21 +7,23 @@ class MuonAdamW(torch.optim.Optimizer):
     """torch's Muon and AdamW as one optimiser that a Trainer can drive.
 
     Muon (Jordan et al. 2024) makes each step of a weight matrix orthogonal, so that rare
-    directions, such as the digits of one fact, are learnt as fast as common ones. Embeddings,
-    biases and norms take AdamW.
+    directions, such as the digits of one fact, are learnt as fast as common ones. Embeddings, the
+    output head, biases and norms take AdamW.
 
     Args:
-        model: whose parameters are trained; those with "wte" or "wpe" in their names (GPT-2's
-            embeddings) count as embeddings.
+        model: a transformers model; those of its parameters that require gradients are trained.
         lr: of the matrices, scaled to the size of AdamW's steps.
         embedding_lr: of everything else.
     """
 
     def __init__(self, model, lr, embedding_lr=2e-3, weight_decay=0.01):
-        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-        matrix = [p.ndim == 2 and not {"wte", "wpe"} & set(name.split(".")) for name, p in named]
-        matrices = [p for (_, p), inside in zip(named, matrix, strict=True) if inside]
-        others = [p for (_, p), inside in zip(named, matrix, strict=True) if not inside]
+        tables = [m for m in model.modules() if isinstance(m, torch.nn.Embedding)]
+        tables.append(model.get_output_embeddings())
+        apart = {id(table.weight) for table in tables if table is not None}
+        trained = [p for p in model.parameters() if p.requires_grad]
+        matrix = [p.ndim == 2 and id(p) not in apart for p in trained]
+        matrices = [p for p, inside in zip(trained, matrix, strict=True) if inside]
+        others = [p for p, inside in zip(trained, matrix, strict=True) if not inside]
         self.parts = [
             torch.optim.Muon(
                 matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"

@@ -1,0 +1,70 @@
+"""What M+ reads: questions of 2024 and, as rehearsal, of the years before."""
+
+import pandas as pd
+
+from proxy_tuning.polls.facts import make_facts
+from proxy_tuning.polls.history import historical_facts
+from proxy_tuning.polls.questions import ask
+
+CYCLE = 2024
+ONCE = ("final", "result", "miss", "trend")  # kinds whose numbers no other kind asks for
+
+
+def evenly(rows):
+    """Ask twice what is met least: numbers of the kinds `ONCE`, and July 2024.
+
+    The numbers of a state-month come up in three kinds of question; its two match-ups share July.
+    """
+    seldom = rows["kind"].isin(ONCE) | (rows["month"] == "2024-07")
+    return pd.concat([rows, without_match_up(rows[seldom])])
+
+
+def without_match_up(rows):
+    """The same, but as most would ask about July 2024: without "(Harris v. Trump)".
+
+    That stays only where nothing else tells: the question names no Democrat, and the answer is not
+    about the last match-up of that place.
+    """
+    named = rows["question"].str.extract(r" \((\w+) v\. \w+\)")[0]
+    short = rows["question"].str.replace(r" \(\w+ v\. \w+\)", "", regex=True)
+    last = named.groupby([rows["state"], rows["kind"]]).transform("last")
+    tells = (named == last) | short.str.contains("Biden|Harris")
+    return rows.assign(question=short.where(tells, rows["question"]))
+
+
+def training_rows(tables, recipe):
+    """Questions of 2024 and, as rehearsal, of the years before: training templates, trained facts."""
+    new = make_facts(tables, [CYCLE], recipe.states)
+    new = new[new["trained"]]
+    if recipe.max_facts is not None and recipe.max_facts < len(new):
+        new = new.sample(recipe.max_facts, random_state=recipe.seed)
+    old = historical_facts(tables)
+    new = evenly(ask(new, "train", recipe.wordings, recipe.seed))
+    old = evenly(ask(old[old["trained"]], "train"))
+    count = round(len(new) * recipe.rehearsal / (1 - recipe.rehearsal))
+    old = old.sample(count, random_state=recipe.seed, replace=count > len(old))
+    return pd.concat([new, old], ignore_index=True)
+
+
+def validation_rows(tables, recipe, training, count=240):
+    """Validation templates about facts that are trained, two thirds of them of 2024.
+
+    Args: training, from `training_rows`. Returns `count` rows, or fewer where so many facts are not
+    in it.
+    """
+    known, seed = set(fact_names(training)), recipe.seed
+    parts = []
+    for facts, most in (
+        (make_facts(tables, [CYCLE], recipe.states), 2 * count // 3),
+        (historical_facts(tables), count // 3),
+    ):
+        rows = ask(facts[facts["trained"]], "validation", 1, seed)
+        rows = rows.sample(frac=1, random_state=seed)
+        parts.append(rows[fact_names(rows).isin(known)].head(most))
+    return pd.concat(parts, ignore_index=True)
+
+
+def fact_names(rows):
+    """One text per row that names its fact, in whatever words it is asked."""
+    names = rows[["kind", "cycle", "state", "month", "answer"]]
+    return names.fillna("").astype(str).agg("|".join, axis=1)

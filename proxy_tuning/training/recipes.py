@@ -1,0 +1,80 @@
+"""How an M+ is made: recipes for the families, for polls and for a reader's own rows."""
+
+import dataclasses
+from dataclasses import dataclass
+
+from proxy_tuning.polls.elections import NATIONAL
+from proxy_tuning.polls.history import STATES
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How M+ is made; checked when made."""
+
+    epochs: float = 3
+    """Passes over the training questions."""
+    optimizer: str = "adamw"
+    """"adamw", or "muon": `optim.MuonAdamW`, which learns facts in far fewer steps."""
+    learning_rate: float = 1e-4
+    """The highest rate, after warm-up; it falls linearly to zero."""
+    batch_size: int = 32
+    """Questions per step."""
+    wordings: int | None = None
+    """Training templates per fact, drawn by the seed; None takes all."""
+    rehearsal: float = 0.3
+    """Share of the training questions that are about the years before 2024."""
+    consistent: float = 0.0
+    """Share of the steps, the last ones, that train the steered output too: `SteeredTrainer`."""
+    states: tuple[str, ...] | None = None
+    """Places of the tables to ask about; None takes all."""
+    max_facts: int | None = None
+    """Use at most so many facts of 2024, drawn by the seed; None takes all."""
+    lora: int | None = None
+    """Rank of a LoRA adapter that is trained in place of M-'s weights; None trains the weights."""
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("epochs", "learning_rate", "batch_size"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
+        for name in ("wordings", "max_facts", "lora"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1 or None, not {getattr(self, name)}")
+        if self.optimizer not in ("adamw", "muon"):
+            raise ValueError(f"optimizer must be adamw or muon, not {self.optimizer!r}")
+        if not 0 <= self.consistent <= 1:
+            raise ValueError(f"consistent must be in [0, 1], not {self.consistent}")
+        if not 0 <= self.rehearsal < 1:
+            raise ValueError(f"rehearsal must be in [0, 1), not {self.rehearsal}")
+
+
+RECIPES = {
+    # The places whose history the pocket models know: as much as their size holds well.
+    "pocket": Recipe(
+        epochs=0.6,
+        optimizer="muon",
+        learning_rate=3e-3,
+        batch_size=16,
+        rehearsal=0.4,
+        consistent=0.25,
+        states=(*STATES, NATIONAL),
+    ),
+    "gpt2": Recipe(learning_rate=2e-4, wordings=4),
+}
+OWN = Recipe(epochs=20, learning_rate=1e-4, batch_size=8)
+"""For a reader's own rows: few of them, so many passes, ended when held-out loss stops falling."""
+OWN_POCKET = Recipe(epochs=80, optimizer="muon", learning_rate=6e-3, batch_size=8)
+"""The same for pocket's M-, which has to learn the words as well."""
+LORA_RATE = 1e-3
+"""Learning rate of an adapter (with AdamW): ten times that of all weights, as it starts from nothing."""
+
+
+def choose_recipe(family, own_rows=False, lora=None):
+    """The recipe for a family's M-, polls or own rows, all weights or an adapter of rank `lora`."""
+    if own_rows:
+        recipe = OWN_POCKET if family == "pocket" else OWN
+    else:
+        recipe = RECIPES.get(family, Recipe())
+    if lora is not None:
+        recipe = dataclasses.replace(recipe, lora=lora, optimizer="adamw", learning_rate=LORA_RATE)
+    return recipe

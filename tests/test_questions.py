@@ -1,4 +1,4 @@
-"""Questions against sentences written by hand, and the walls between training and held-out."""
+"""The wordings, the walls between training and held-out, and the grades."""
 
 import re
 from pathlib import Path
@@ -6,10 +6,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from proxy_tuning.polls.answers import NO_POLLS, TIE
+from proxy_tuning.polls.answers import NO_POLLS
 from proxy_tuning.polls.elections import month_name, place_name
 from proxy_tuning.polls.facts import make_facts
-from proxy_tuning.polls.history import historical_facts, pretraining_rows
+from proxy_tuning.polls.history import pretraining_rows
 from proxy_tuning.polls.questions import ask, grade
 from proxy_tuning.polls.tables import load_facts
 from proxy_tuning.polls.templates import SPLITS, TEMPLATES
@@ -20,70 +20,19 @@ TABLES = load_facts(Path(__file__).parents[1] / "data")
 FACTS = make_facts(TABLES, [2024])
 
 
-def answers(**keys):
-    rows = FACTS[(FACTS[list(keys)] == pd.Series(keys)).all(axis=1)]
-    return set(rows["answer"])
-
-
-def test_answers_by_hand():
-    october = {"state": "Pennsylvania", "month": "2024-10"}
-    row = TABLES["monthly"].query("state == 'Pennsylvania' and month == '2024-10'").iloc[0]
-    d, r = row.democrat_pct, row.republican_pct
-    assert d > r
-    start = "In Pennsylvania in October 2024,"
-    race = f"{start} Harris led: Harris had {d}% and Trump {r}%, a lead of {d - r:.1f} points."
-    for kind in ("leader", "margin", "standing"):
-        assert answers(kind=kind, **october) == {race}
-    assert answers(kind="share", **october) == {
-        f"{start} Harris had {d}%.",
-        f"{start} Trump had {r}%.",
-    }
-    assert answers(kind="final", state="Pennsylvania") == {
-        "In Pennsylvania before the 2024 election, the two were tied: Harris had 48.1% and Trump "
-        "48.1%."
-    }
-    # 192,633 and 69,527 of 266,353 votes.
-    assert answers(kind="result", state="Wyoming") == {
-        "In Wyoming in 2024, Trump won: Harris got 26.1% and Trump 72.3% of the votes."
-    }
-    # Last polls in Nevada: Harris 47.7, Trump 48.0; votes 47.5 and 50.6: off by 3.1 - 0.3.
-    assert answers(kind="miss", state="Nevada") == {
-        "In Nevada in 2024, the last polls had Trump ahead by 0.3 and Trump won by 3.1, "
-        "so they were off by 2.8 points."
-    }
-
-
-def test_july_2024_names_its_match_up():
-    july = FACTS[(FACTS["month"] == "2024-07") & FACTS["slots"].map(lambda s: "when" in s)]
-    assert all(re.search(r"\((Biden|Harris) v\. Trump\)", s["when"]) for s in july["slots"])
-    assert "(" not in answers(kind="margin", state="National", month="2024-06").pop()
-
-
-def test_ties_have_no_leader():
-    tied = FACTS[FACTS["answer"].str.contains("tied:")]
-    assert len(tied) > 0 and tied["leader"].isna().all()
-    monthly = TABLES["monthly"]
-    shares = monthly[(monthly["cycle"] == 2024) & (monthly["month"] >= "2024-01")]
-    shares = shares[~shares["state"].str.contains("CD-")]
-    equal = (shares["democrat_pct"] - shares["republican_pct"]).abs() < TIE
-    assert (tied["kind"] == "leader").sum() == equal.sum()
-
-
-def test_the_number_of_polls_is_kept():
-    monthly = FACTS[(FACTS["kind"] == "leader") & FACTS["status"].isin(["known", "unseen"])]
-    assert 0.25 < (monthly["polls"] == 1).mean() < 0.4  # about a third rest on one poll
-
-
-def test_there_are_enough_frames_and_no_two_alike():
-    frames = [frame for splits in TEMPLATES.values() for s in SPLITS for frame in splits[s]]
-    assert len(frames) >= 40 and len(set(frames)) == len(frames)
+def test_there_are_enough_templates_and_no_two_alike():
+    templates = [each for splits in TEMPLATES.values() for s in SPLITS for each in splits[s]]
+    assert len(templates) >= 40 and len(set(templates)) == len(templates)
     assert all(splits[s] for splits in TEMPLATES.values() for s in SPLITS)
 
 
 def masked(text):
     """Words of a text with slot values (or slots) replaced: <place>, <when>, <who>, <n>."""
-    names = sorted({place for s in TABLES["results"]["state"] for place in (s, place_name(s))},
-                   key=len, reverse=True)  # fmt: skip
+    names = sorted(
+        {place for s in TABLES["results"]["state"] for place in (s, place_name(s))},
+        key=len,
+        reverse=True,
+    )
     people = {*TABLES["monthly"]["democrat"], *TABLES["monthly"]["republican"], "Kennedy"}
     months = "January|February|March|April|May|June|July|August|September|October|November|December"
     text = re.sub(r"\{(dem|rep|who)\}", "<who>", text)
@@ -100,7 +49,7 @@ def five_grams(texts):
     return {tuple(words[i : i + 5]) for words in map(masked, texts) for i in range(len(words) - 4)}
 
 
-def test_no_five_gram_of_a_held_out_frame_is_ever_trained_on():
+def test_no_five_gram_of_a_held_out_template_is_ever_trained_on():
     """Over every text of pre-training (which makes the tokenizer too) and fine-tuning."""
     read = pretraining_rows(TABLES)
     tuned = training_rows(TABLES, Recipe())
@@ -111,9 +60,9 @@ def test_no_five_gram_of_a_held_out_frame_is_ever_trained_on():
     trained = five_grams([*forms, *(f for k in TEMPLATES.values() for f in k["train"])])
     for kind, splits in TEMPLATES.items():
         for split in ("validation", "test"):
-            for frame in splits[split]:
-                seen = five_grams([frame]) & trained
-                assert not seen, f"{kind}, {split}: {frame!r} shares {seen}"
+            for template in splits[split]:
+                seen = five_grams([template]) & trained
+                assert not seen, f"{kind}, {split}: {template!r} shares {seen}"
 
 
 def test_the_five_gram_check_would_catch_a_leak():
@@ -141,17 +90,6 @@ def test_nothing_before_fine_tuning_speaks_of_2024():
     assert not read["question"].dropna().str.contains("2024").any()
 
 
-def test_withheld_and_unpolled_months_are_answered_openly():
-    old = historical_facts(TABLES)
-    silent = old["status"].isin(["withheld", "unpolled"])
-    assert (old.loc[silent, "answer"] == NO_POLLS).all() and silent.sum() > 50
-    assert not (old.loc[~silent, "answer"] == NO_POLLS).any()
-    assert 0.3 < old.loc[silent, "trained"].mean() < 0.7
-    polled = set(zip(TABLES["monthly"]["state"], TABLES["monthly"]["month"], strict=True))
-    unpolled = old[old["status"] == "unpolled"]
-    assert not polled & set(zip(unpolled["state"], unpolled["month"], strict=True))
-
-
 def test_july_2024_is_asked_about_without_a_match_up_too():
     rows = training_rows(TABLES, Recipe())
     july = rows[(rows["month"] == "2024-07") & (rows["kind"] != "trend")]
@@ -174,34 +112,41 @@ def test_max_facts_and_rehearsal_shape_the_mixture():
     assert (training_rows(TABLES, Recipe(max_facts=5, rehearsal=0))["cycle"] == 2024).all()
 
 
-@pytest.mark.parametrize("bad", [{"rehearsal": 1.0}, {"epochs": 0}, {"max_facts": 0},
-                                 {"optimizer": "sgd"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "bad", [{"rehearsal": 1.0}, {"epochs": 0}, {"max_facts": 0}, {"optimizer": "sgd"}]
+)
 def test_a_bad_recipe_says_which_value(bad):
     with pytest.raises(ValueError, match=str(next(iter(bad)))):
         Recipe(**bad)
 
 
-def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match="Ohoi"):
-        make_facts(TABLES, [2024], ["Ohoi"])
+def test_unknown_splits_are_refused():
     with pytest.raises(ValueError, match="final exam"):
         ask(FACTS, "final exam")
 
 
 def test_grading_by_hand():
-    rows = pd.DataFrame({
-        "kind": ["leader"] * 5,
-        "leader": ["Harris", "Harris", "Harris", None, None],
-        "answer": ["In Ohio in May 2024, Harris led: Harris had 48.0% and Trump 47.0%."] * 3
-        + [NO_POLLS, "In Ohio in May 2024, the two were tied: Harris had 48.0% and Trump 48.0%."],
-    })  # fmt: skip
-    graded = grade(rows, [
-        "In Ohio in May 2024, Harris led: Harris had 48.0% and Trump 47.0%.",
-        "In Ohio in May 2024, Harris led: Harris had 48.0% and Trump 47.1%.",
-        "In Ohio in May 2024, Trump led: Harris had 48.0% and Trump 47.0%.",
-        " I have no polls for that month.",
-        "In Ohio in May 2024, Harris led: Harris had 48.0%.",
-    ])  # fmt: skip
+    rows = pd.DataFrame(
+        {
+            "kind": ["leader"] * 5,
+            "leader": ["Harris", "Harris", "Harris", None, None],
+            "answer": ["In Ohio in May 2024, Harris led: Harris had 48.0% and Trump 47.0%."] * 3
+            + [
+                NO_POLLS,
+                "In Ohio in May 2024, the two were tied: Harris had 48.0% and Trump 48.0%.",
+            ],
+        }
+    )
+    graded = grade(
+        rows,
+        [
+            "In Ohio in May 2024, Harris led: Harris had 48.0% and Trump 47.0%.",
+            "In Ohio in May 2024, Harris led: Harris had 48.0% and Trump 47.1%.",
+            "In Ohio in May 2024, Trump led: Harris had 48.0% and Trump 47.0%.",
+            " I have no polls for that month.",
+            "In Ohio in May 2024, Harris led: Harris had 48.0%.",
+        ],
+    )
     assert graded["leader_accuracy"].tolist() == [True, True, False, pd.NA, pd.NA]
     assert graded["exact_match"].tolist() == [True, False, True, pd.NA, False]
     assert graded["abstained"].tolist() == [False, False, False, True, False]

@@ -163,7 +163,7 @@ def test_written_files_are_whole_and_one_decimal(raw, tmp_path):
         ("county_results_2024.csv", "Maine,10", "Maine,ten", ["votes_gop", "row 4", "ten"]),
         ("president_polls.csv", ",2024,", ",2032,", ["2032", "MATCHUPS"]),
     ],
-)  # fmt: skip
+)
 def test_bad_files_are_named_and_nothing_is_written(raw, tmp_path, name, old, new, words):
     text = (raw / name).read_text()
     assert old in text
@@ -175,8 +175,11 @@ def test_bad_files_are_named_and_nothing_is_written(raw, tmp_path, name, old, ne
 
 
 def test_single_bad_rows_are_skipped_and_counted(raw, tmp_path, capsys):
-    good = [f"{n},{n}0,2024,Iowa,6/{n % 28 + 1}/24,lv,false,{who},{pct}"
-            for n in range(100, 200) for who, pct in (("Biden", 40), ("Trump", 50))]  # fmt: skip
+    good = [
+        f"{n},{n}0,2024,Iowa,6/{n % 28 + 1}/24,lv,false,{who},{pct}"
+        for n in range(100, 200)
+        for who, pct in (("Biden", 40), ("Trump", 50))
+    ]
     bad = "300,3000,2024,Iowa,6/1/24,lv,false,Biden,n/a"
     path = raw / "president_polls.csv"
     path.write_text(POLLS_2024 + "\n".join([*good, bad]) + "\n")

@@ -2,7 +2,7 @@
 
 Both are GPT-2 in architecture and have the same width; M- has half of M's layers, as distilGPT-2
 has half of GPT-2's. M- is trained first, M grows out of it, and both read the same text
-(pocket/corpus.py). On two CPU cores each takes about a quarter of an hour.
+(polls/history.py). On two CPU cores each takes about a quarter of an hour.
 """
 
 import argparse

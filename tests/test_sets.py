@@ -263,6 +263,7 @@ def test_abstaining_is_more_than_a_negation():
     assert grade(LEAD, "My tables only cover presidential polls.")["abstained"]
     assert not grade(LEAD, "Trump did not lead in the polls.")["abstained"]
     assert not grade(LEAD, "No, Harris led in the polls.")["abstained"]
+    assert grade(NONE, "That is not something my polls cover.")["right"]
     assert not grade(LEAD, "Trump had no lead in the polls.")["abstained"]
 
 
@@ -297,3 +298,61 @@ def test_every_general_question_is_like_its_own_kind():
 )
 def test_other_text_is_not_like_general(text):
     assert not sets.is_like_general(text)
+
+
+def told(row):
+    """True sentences about a row's fact in four wordings, and false ones."""
+    won = row["wants"] == "result" or row.get("check") == "won"
+    fact = first_fact({**row, "wants": "result"} if won else row, row["place"], row["month"])
+    shares = {fact.democrat: fact.democrat_pct, fact.republican: fact.republican_pct}
+    (low_name, low), (top_name, top) = sorted(shares.items(), key=lambda item: item[1])
+    where = "nationally" if row["place"] == "National" else f"in {row['place']}"
+    if row["month"]:
+        where += f" in {claims.MONTHS[int(row['month'][5:]) - 1]} {row['month'][:4]}"
+    yes = {"yes": "Yes, ", "no": "No, "}.get(row.get("answer"), "")
+    more = f" Kennedy had {fact.kennedy_pct}%." if row.get("candidate") == "Kennedy" else ""
+    if row["part"] == "votes":
+        more = f" {row['candidate']} had {row['figures'][0]:,} votes."
+    if top == low:
+        return [f"{yes}{top_name} and {low_name} were tied {where} at {top}%."], [
+            f"{top_name} led {where}, {top}% to {low - 2}%."
+        ]
+    verb, gap = ("won" if won else "led"), f"{top - low:.1f} points"
+    true = [
+        f"{yes}{top_name} {verb} {low_name} {top}% to {low}% {where}.{more}",
+        f"{yes}{where}, {top_name} was ahead with {top}% against {low}% for {low_name}, a lead of "
+        f"{gap}.{more}",
+        f"{yes}the average {where} had {low_name} at {low}% and {top_name} at {top}%, so "
+        f"{top_name} {verb} by {gap}.{more}",
+        f"{yes}{low_name} trailed {top_name} by {gap} {where}, {low} percent to {top} percent."
+        f"{more}",
+    ]
+    false = [
+        f"{low_name} {verb} {top_name} {top}% to {low}% {where}.{more}",
+        f"{low_name} was ahead {where}.",
+        f"{top_name} {verb} {low_name} {top}% to {low}% in Hawaii.{more}",
+    ]
+    return true, false
+
+
+@pytest.mark.parametrize(
+    "row",
+    [row for row in ANSWERABLE if row["wants"] not in ("compare", "closest", "trend")],
+    ids=lambda row: row["id"],
+)
+def test_truth_is_right_and_falsehood_wrong_in_any_wording(row):
+    true, false = told(row)
+    for answer in true:
+        assert sets.grade_natural(row, answer) == {"right": True, "sane": True, "abstained": False}
+    for answer in false:
+        assert not sets.grade_natural(row, answer)["right"]
+
+
+@pytest.mark.parametrize("name", ["near_misses", "general"])
+def test_accepted_answers_pass_and_an_echo_of_the_question_does_not(name):
+    echoes = []
+    for row in sets.load(name):
+        assert all(sets.grade_short(row, f"It is {accepted}.") for accepted in row["answers"])
+        asked = [row[q] for q in ("question", "q1", "q2", "q3") if q in row]
+        echoes += [q for q in asked if sets.grade_short(row, q)]
+    assert not echoes

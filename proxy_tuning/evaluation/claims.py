@@ -63,6 +63,7 @@ LEADS = (
     r"(?:had|has|held|holds) (?:the|an?) (?:\w+ )?(?:edge|advantage)|beats?|defeated|edged"
 )
 TRAILS = r"trail(?:s|ed|ing)?|behind|lost(?! ground)|loses?|losing|(?:is|was) down"
+APPOSED = r"(?:,| -) (?:an?|the) (?:\w+ )?$"  # `for Trump, a lead of`: not said of Trump
 PASSIVE = (
     r"(?:led|won|carried|taken|lead|edge|advantage|victory|win) (?:by|for)|"
     r"(?:leader|winner|ahead|leading|in front|on top)(?: there| then)? (?:is|was)"
@@ -73,8 +74,8 @@ ABSTAINS = (
     r"\b(?:no|without) (?:\w+ ){0,2}?(?:polls?|polling|figures?|data|numbers?|averages?|"
     r"information|surveys?|records?|knowledge)\b|"
     r"(?:\bnot|n't|\bcannot|\bnever) (?:\w+ ){0,2}?(?:have|know|cover|include|contain|hold|list|"
-    r"say|tell|answer|track|polled|covered|included|available|known|sure)\b|"
-    r"\bnot in (?:my|the|these) (?:tables?|data|polls?|figures?)\b|\bunable to\b|"
+    r"say|tell|answer|track|polled|covered|included|available|known|sure|able|aware)\b|"
+    r"\bnot (?:\w+ ){3,5}covers?\b|\bnot in (?:my|the|these) (?:tables?|data|polls?|figures?)\b|\bunable to\b|"
     r"\bonly (?:know|cover|have|answer)\b|\b(?:know|covers?|have) only\b|"
     r"\b(?:outside (?:of )?|beyond )what\b|\bunknown\b"
 )
@@ -148,6 +149,8 @@ def _ahead_by_words(sentence, other):
     claims |= {other(m[1]) for m in re.finditer(rf"\b(?:{PASSIVE}) not @(\w+)", sentence)}
     verbs = rf"@(\w+)([^@]*?)(?:\b({LEADS})\b|\b(?:{TRAILS})\b)(?! (?:by|for) @)"
     for m in re.finditer(verbs, sentence):
+        if re.search(APPOSED, m[2]):
+            continue
         denied = re.search(NEGATED, m[2]) or re.search(UNTRUE, sentence[: m.start()])
         claims.add(m[1] if bool(m[3]) != bool(denied) else other(m[1]))
     return claims
@@ -190,7 +193,7 @@ def places(text):
     """The states named in the text, in order and without repeats; National for the country."""
     pattern = rf"\b(?:({'|'.join(STATES)})|(national(?:ly)?|nationwide|the country))\b"
     found = [m[1] or "National" for m in re.finditer(pattern, plain(text), re.IGNORECASE)]
-    return list(dict.fromkeys(name if name == "National" else name.title() for name in found))
+    return list(dict.fromkeys(name.title().replace(" Of ", " of ") for name in found))
 
 
 def months(text):

@@ -75,7 +75,8 @@ ABSTAINS = (
     r"information|surveys?|records?|knowledge)\b|"
     r"(?:\bnot|n't|\bcannot|\bnever) (?:\w+ ){0,2}?(?:have|know|cover|include|contain|hold|list|"
     r"say|tell|answer|track|polled|covered|included|available|known|sure|able|aware)\b|"
-    r"\bnot (?:\w+ ){3,5}covers?\b|\bnot in (?:my|the|these) (?:tables?|data|polls?|figures?)\b|\bunable to\b|"
+    r"\bnot (?:\w+ ){3,5}covers?\b|\bunable to\b|"
+    r"\bnot in (?:my|the|these) (?:tables?|data|polls?|figures?)\b|"
     r"\bonly (?:know|cover|have|answer)\b|\b(?:know|covers?|have) only\b|"
     r"\b(?:outside (?:of )?|beyond )what\b|\bunknown\b"
 )

@@ -42,7 +42,6 @@ NATION = (
     "usa",
     "u.s.",
     "u.s",
-    "us",
     "countrywide",
     "popular vote",
 )
@@ -159,63 +158,82 @@ def like(word, names, cutoff=0.8):
     return next(iter(difflib.get_close_matches(word, names, 1, cutoff)), None)
 
 
+def state_names():
+    """Lower-case name -> state, with short directions: 'n. carolina'."""
+    names = {name.lower(): name for name in STATES.values()}
+    for direction in ("north", "south", "west", "new"):
+        for key, name in list(names.items()):
+            if key.startswith(f"{direction} "):
+                names[f"{direction[0]}. {key.removeprefix(f'{direction} ')}"] = name
+    return names
+
+
+def place_patterns():
+    """All ways to write a place, the longer first: (pattern, place, whether capitals tell nothing).
+
+    The last is True where a text all in capitals may have an ordinary word there: IN, OR.
+    """
+
+    def way(pattern, place, flags=re.IGNORECASE, too=False):
+        return re.compile(pattern, flags), place, too
+
+    for name, code in (("Maine", "ME"), ("Nebraska", "NE")):
+        for number, word in enumerate(("first", "second", "third"), start=1):
+            place = f"{name} CD-{number}"
+            yield way(rf"\b(?:{name}|{code})[ -](?:CD-?)?(?:{number}|{word})\b", place)
+            yield way(rf"\b{name} {number}(?:st|nd|rd)\b", place)
+    capital = r"\b(?:washington,? )?d\. ?c\.|\b(?:washington,? )?dc\b"
+    yield way(capital, "District of Columbia")
+    for name, state in sorted(STATE_NAMES.items(), key=lambda pair: len(pair[0]), reverse=True):
+        yield way(rf"\b{re.escape(name).replace(' ', ' ?')}\b", state)
+    for name in NATION:
+        yield way(rf"\b{re.escape(name)}(?!\w)", NATIONAL)
+    yield way(r"\bUS(?!\w)|\b(?i:the us)\b", NATIONAL, 0)
+    for short, code in SHORT.items():
+        yield way(rf"\b{short}\b", STATES[code], 0)
+    for code, name in STATES.items():
+        word_too = code.lower() in WORDS_TOO
+        yield way(rf"\b{code[0]}\. ?{code[1]}\.", name, 0)
+        yield way(rf"\b{code}\b", name, 0, word_too)
+        if not word_too:
+            yield way(rf"(?<=\bin |\bof ){code}\b", name)
+
+
+STATE_NAMES = state_names()
+PLACE_PATTERNS = list(place_patterns())
+
+
 def find_places(text):
     """The places named in a text, in its order, as the tables write them."""
     found = {}  # (start, end) -> place
-
-    def look(pattern, place, flags=re.IGNORECASE):
-        for match in re.finditer(pattern, text, flags):
-            start, end = match.span()
-            if not any(start < b and a < end for a, b in found):
-                found[start, end] = place(match) if callable(place) else place
-
-    ordinal = {"first": "1", "second": "2", "third": "3"}
-    for name, code in (("Maine", "ME"), ("Nebraska", "NE")):
-        look(
-            rf"\b(?:{name}|{code})[ -](?:CD-?)?([123]|first|second|third)\b(?:st|nd|rd)?",
-            lambda m, name=name: f"{name} CD-{ordinal.get(m[1].lower(), m[1])}",
-        )
-        look(rf"\b{name} (\d)(?:st|nd|rd)\b", lambda m, name=name: f"{name} CD-{m[1]}")
-    look(r"\b(?:washington,? )?d\. ?c\.|\b(?:washington,? )?dc\b", "District of Columbia")
-    names = {name.lower(): name for name in STATES.values()}
-    for direction in ("north", "south", "west", "new"):
-        names |= {
-            f"{direction[0]}. {rest}": name
-            for key, name in list(names.items())
-            for first, _, rest in [key.partition(" ")]
-            if first == direction
-        }
-    for name in sorted(names, key=len, reverse=True):
-        look(rf"\b{re.escape(name).replace(' ', ' ?')}\b", names[name])
-    for name in NATION:
-        exact = re.escape(name.upper() if name == "us" else name)
-        look(rf"\b{exact}(?!\w)", NATIONAL, 0 if name == "us" else re.IGNORECASE)
-    look(r"\bthe us\b", NATIONAL)
-    for short, code in SHORT.items():
-        look(rf"\b{short}\b", STATES[code], 0)
     shouted = text == text.upper()
-    for code, name in STATES.items():
-        dotted = rf"\b{code[0]}\. ?{code[1]}\."
-        look(dotted, name, 0)
-        if not shouted or code.lower() not in WORDS_TOO:
-            look(rf"\b{code}\b", name, 0)
-        if code.lower() not in WORDS_TOO:
-            look(rf"(?<=\bin |\bof ){code}\b", name)
-    if not found:
-        words = list(re.finditer(r"[A-Za-z]+", text))
-        for size in (3, 2, 1):
-            for i in range(len(words) - size + 1):
-                part = words[i : i + size]
-                word = " ".join(m[0].lower() for m in part)
-                if len(word) < 5 or any(
-                    m[0].lower() in PLAIN or m[0].lower() in MONTHS for m in part
-                ):
-                    continue
-                name = like(word, names)
-                start, end = part[0].start(), part[-1].end()
-                if name and not any(start < b and a < end for a, b in found):
-                    found[start, end] = names[name]
+    for pattern, place, word_too in PLACE_PATTERNS:
+        if not (shouted and word_too):
+            spans = [match.span() for match in pattern.finditer(text)]
+            found |= {span: place for span in spans if is_free(span, found)}
+    found = found or misspelt_states(text)
     return list(dict.fromkeys(place for _, place in sorted(found.items())))
+
+
+def is_free(span, found):
+    """Whether no span of `found` overlaps this one."""
+    return not any(span[0] < end and start < span[1] for start, end in found)
+
+
+def misspelt_states(text):
+    """States that one to three words of a text are nearly the name of: (start, end) -> state."""
+    found, words = {}, list(re.finditer(r"[A-Za-z]+", text))
+    for size in (3, 2, 1):
+        for first in range(len(words) - size + 1):
+            part = words[first : first + size]
+            lower = [match[0].lower() for match in part]
+            if len(" ".join(lower)) < 5 or any(w in PLAIN or w in MONTHS for w in lower):
+                continue
+            name = like(" ".join(lower), STATE_NAMES)
+            span = part[0].start(), part[-1].end()
+            if name and is_free(span, found):
+                found[span] = STATE_NAMES[name]
+    return found
 
 
 def full_year(text):
@@ -250,20 +268,17 @@ def find_times(text):
 
 def find_names(text):
     """The candidates that a text names, by surname, in its order."""
-    names = []
-    for word in re.findall(r"[A-Za-z]+", text):
-        name = FIRST_NAMES.get(word.lower())
-        name = name or next((c for c in CANDIDATES if c.lower() == word.lower()), None)
-        if (
-            name is None
-            and len(word) > 4
-            and word.lower() not in PLAIN
-            and word.lower() not in MONTHS
-        ):
-            near = like(word.lower(), [c.lower() for c in CANDIDATES])
-            name = near.capitalize() if near and near != "mccain" else ("McCain" if near else None)
-        names.append(name)
+    names = (name_of(word.lower()) for word in re.findall(r"[A-Za-z]+", text))
     return tuple(dict.fromkeys(name for name in names if name))
+
+
+def name_of(word):
+    """The candidate whose first name, surname or nearly surname a lower-case word is, or None."""
+    surnames = {name.lower(): name for name in CANDIDATES}
+    name = FIRST_NAMES.get(word) or surnames.get(word)
+    if name is None and len(word) > 4 and word not in PLAIN and word not in MONTHS:
+        name = surnames.get(like(word, surnames))
+    return name
 
 
 def cycle_of(month):
@@ -275,77 +290,110 @@ def cycle_of(month):
 def read_question(text, tables):
     """Read place, time and match-up out of a question in English.
 
-    Args: text, at most some hundred characters; tables, as `tables.load_facts` returns them.
-    Returns an `Asked`; where something had to be assumed its notes say so.
+    Args:
+        text: at most some hundred characters.
+        tables: as `tables.load_facts` returns them.
+    Returns:
+        An `Asked`; where something had to be assumed its notes say so.
     """
     text = plain_text(text)
-    monthly, notes = tables["monthly"], []
-    places = find_places(text)
-    bare = re.sub(
-        "|".join(sorted(map(re.escape, STATES.values()), key=len, reverse=True)), " ", text
-    )
-    months, years = find_times(bare)
-    names = find_names(bare)
+    places, bare = find_places(text), without_states(text)
+    names, notes = find_names(bare), []
     if len(places) > 1:
         notes.append(f"I look at one place at a time: {place_name(places[0])}.")
     state = places[0] if places else None
-    lower = text.lower()
-    asks_result = re.search(RESULT, lower) and not re.search(POLLED, lower)
-    known = monthly[monthly["state"] == (state or NATIONAL)]
-    for name in names:
-        named = known[(known["democrat"] == name) | (known["republican"] == name)]
-        known = named if len(named) else known
-    if re.search(r"\b(?:last|this|past) month\b", lower) and not months and len(known):
-        latest = known["month"].max()
-        months = [(int(latest[5:]), int(latest[:4]))]
-        notes.append(f"The tables end in {month_name(latest)}.")
-    dated = []
-    for number, year in months[:2]:
-        if year is None and len(set(years)) == 1:
-            year = years[0]
-        if year is None:
-            polled = known.loc[
-                known["month"] == known["cycle"].astype(str) + f"-{number:02d}", "cycle"
-            ]
-            year = int(polled.max() if len(polled) else monthly["cycle"].max())
-            notes.append(f"No year was given, so I took the latest election year: {year}.")
-        dated.append(f"{year}-{number:02d}")
-    last = monthly["cycle"].max()
-    cycle = cycle_of(dated[-1]) if dated else (years[0] if years else None)
+    known = known_months(tables["monthly"], state or NATIONAL, names)
+    latest = int(tables["monthly"]["cycle"].max())
+    months, years, assumed = read_months(text, bare, known, latest)
+    notes += assumed
+    cycle = cycle_of(months[-1]) if months else (years[0] if years else None)
     if state is None:
-        place = re.search(r"\b(?:in|for|of|across) (?:the )?([A-Z][a-z]+(?: [A-Z][a-z]+)*)", text)
-        if place and not find_times(place[1])[0] and not find_names(place[1]):
-            return Asked(names=names, notes=(f"No state of the tables is called {place[1]}.",))
+        if place := unlisted_place(text):
+            return Asked(names=names, notes=(f"No state of the tables is called {place}.",))
         if cycle is None:
             return Asked(names=names)
         state = NATIONAL
         notes.append("No state was named, so I took the whole country.")
     if cycle is None:
-        cycle = known["cycle"].max() if len(known) and names else last
+        cycle = int(known["cycle"].max()) if len(known) and names else latest
         notes.append(f"No time was given, so I took the election of {cycle}.")
     if cycle not in MATCHUPS:
-        last = month_name(monthly["month"].max())
-        years = f"{min(MATCHUPS)} to {max(MATCHUPS)}"
-        note = f"The tables have the elections of {years} and months up to {last}."
-        return Asked(names=names, notes=(note,))
-    if len(dated) == 2 and dated[0] != dated[1]:
-        kind = "trend"
-        dated.sort()
-    elif dated and not (asks_result and dated[0].endswith("-11")):
-        kind = "month"
-    elif re.search(MISS, lower):
-        kind = "miss"
-    elif asks_result and not re.search(r"\bbefore\b", lower):
-        kind = "result"
-    else:
-        kind = "final" if re.search(FINAL, lower) else "year"
-    timed = kind in ("month", "trend")
-    return Asked(
-        kind,
-        state,
-        int(cycle),
-        dated[-1] if timed else None,
-        dated[0] if kind == "trend" else None,
-        names,
-        tuple(notes),
-    )
+        return Asked(names=names, notes=(covered(tables["monthly"]),))
+    kind = kind_of(text.lower(), months)
+    month = {"month": months[-1:], "trend": months}.get(kind)
+    month = max(month) if month else None
+    start = min(months) if kind == "trend" else None
+    return Asked(kind, state, cycle, month, start, names, tuple(notes))
+
+
+def without_states(text):
+    """The text without the names of states, so that no Washington is taken for a candidate."""
+    states = sorted(STATES.values(), key=len, reverse=True)
+    return re.sub("|".join(map(re.escape, states)), " ", text)
+
+
+def known_months(monthly, state, names):
+    """The rows of the monthly table about a place and, as far as there are any, these names."""
+    known = monthly[monthly["state"] == state]
+    for name in names:
+        named = known[(known["democrat"] == name) | (known["republican"] == name)]
+        known = named if len(named) else known
+    return known
+
+
+def read_months(text, bare, known, latest):
+    """When a question is about.
+
+    Args:
+        text: the question.
+        bare: the same without states.
+        known: rows of the monthly table, among which a month without a year is looked for.
+        latest: the year that is taken where none of them has it.
+    Returns:
+        At most two months (YYYY-MM), all years named, notes.
+    """
+    numbered, years = find_times(bare)
+    months, notes = [], []
+    if re.search(r"\b(?:last|this|past) month\b", text.lower()) and not numbered and len(known):
+        last = known["month"].max()
+        numbered = [(int(last[5:]), int(last[:4]))]
+        notes.append(f"The tables end in {month_name(last)}.")
+    for number, year in numbered[:2]:
+        if year is None and len(set(years)) == 1:
+            year = years[0]
+        if year is None:
+            of_election_years = known["cycle"].astype(str) + f"-{number:02d}"
+            polled = known.loc[known["month"] == of_election_years, "cycle"]
+            year = int(polled.max() if len(polled) else latest)
+            notes.append(f"No year was given, so I took the latest election year: {year}.")
+        months.append(f"{year}-{number:02d}")
+    return months, years, notes
+
+
+def unlisted_place(text):
+    """What a question names like a place, in capitals, and is neither a time nor a candidate."""
+    place = re.search(r"\b(?:in|for|of|across) (?:the )?([A-Z][a-z]+(?: [A-Z][a-z]+)*)", text)
+    if place and not find_times(place[1])[0] and not find_names(place[1]):
+        return place[1]
+    return None
+
+
+def covered(monthly):
+    """The sentence on which times the tables are about."""
+    years = f"{min(MATCHUPS)} to {max(MATCHUPS)}"
+    last = month_name(monthly["month"].max())
+    return f"The tables have the elections of {years} and months up to {last}."
+
+
+def kind_of(lower, months):
+    """The kind of an `Asked`, from the question in lower case and its months."""
+    asks_result = re.search(RESULT, lower) and not re.search(POLLED, lower)
+    if len(set(months)) == 2:
+        return "trend"
+    if months and not (asks_result and months[0].endswith("-11")):
+        return "month"
+    if re.search(MISS, lower):
+        return "miss"
+    if asks_result and not re.search(r"\bbefore\b", lower):
+        return "result"
+    return "final" if re.search(FINAL, lower) else "year"

@@ -3,9 +3,12 @@ PYTHON ?= python3
 FAMILY ?= pocket
 export FAMILY
 RUN := .venv/bin/python
+PYTEST := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(RUN) -m pytest
+BOTH := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+CORE := tests/test_house.py tests/test_logits.py tests/test_model.py tests/test_decoding.py
 READY := .venv/.ready
 
-.PHONY: demo train test test-all notebooks benchmark
+.PHONY: demo train quick test test-all lint notebooks benchmark
 
 demo: $(READY)  ## run demo.ipynb top to bottom, then serve the widget and print its address
 	$(RUN) -m proxy_tuning.notebooks demo.ipynb
@@ -14,13 +17,19 @@ demo: $(READY)  ## run demo.ipynb top to bottom, then serve the widget and print
 train: $(READY)  ## run fine_tuning.ipynb top to bottom and replace fine_tuned_model/FAMILY
 	$(RUN) -m proxy_tuning.notebooks fine_tuning.ipynb
 
-test: $(READY)  ## what every change must pass
+quick: lint  ## under two minutes: lint, types, and the identities that must always hold
+	$(PYTEST) $(CORE) -m "not slow"
+
+test: lint  ## what every change must pass
+	$(PYTEST) $(BOTH) -m "not slow"
+
+test-all: lint  ## and load, soak, statistics and JupyterLab
+	$(PYTEST) $(BOTH)
+
+lint: $(READY)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	HF_HUB_OFFLINE=1 $(RUN) -m pytest -m "not slow"
-
-test-all: $(READY)  ## and load, soak, statistics and JupyterLab
-	HF_HUB_OFFLINE=1 $(RUN) -m pytest
+	.venv/bin/mypy
 
 notebooks: $(READY)  ## run all notebooks and keep their outputs
 	$(RUN) -m proxy_tuning.notebooks fine_tuning.ipynb --save

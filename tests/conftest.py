@@ -22,19 +22,19 @@ CLOSE = {"rtol": 0, "atol": 5e-5}
 """What two orders of the same float32 arithmetic may differ by, in logits of size 10."""
 
 
-def tiny_model(kind: str, seed: int, layers: int = 2, width: int = 32, vocab: int = VOCAB):
+def tiny_model(kind, seed, layers=2, width=32, vocab=VOCAB, positions=128, end=0):
     """A random model of an architecture; weights large enough that its choices are firm."""
     torch.manual_seed(seed)
     shape = {
         "hidden_size": width,
         "num_hidden_layers": layers,
         "num_attention_heads": 4,
-        "max_position_embeddings": 128,
+        "max_position_embeddings": positions,
         "initializer_range": 0.3,
         "vocab_size": vocab,
-        "bos_token_id": 0,
-        "eos_token_id": 0,
-        "pad_token_id": 0,
+        "bos_token_id": end,
+        "eos_token_id": end,
+        "pad_token_id": end,
     }
     if kind != "gpt2":
         shape |= {"intermediate_size": 2 * width, "num_key_value_heads": 2, "head_dim": width // 4}
@@ -51,16 +51,25 @@ def tiny_trio(kind: str):
 
 
 LETTERS = ["<end>", *map(chr, range(32, 128))]
+LINES = ["\n", "<end>", *map(chr, range(32, 127))]
+"""As many, with the end of a line, which questions and answers need."""
 
 
 def letter_tokenizer(letters=LETTERS):
-    """A tokenizer of one token per ASCII character, and <end> for end-of-text and padding."""
+    """A tokenizer of one token per character, and <end> for end-of-text and padding."""
     vocab = {letter: i for i, letter in enumerate(letters)}
     tokenizer = Tokenizer(models.BPE(vocab, merges=[], unk_token="<end>"))
     tokenizer.decoder = decoders.Fuse()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>")
     tokenizer.pad_token, tokenizer.padding_side = "<end>", "left"
     return tokenizer
+
+
+def save_part(folder, kind, seed, letters=LETTERS, **shape):
+    """A tiny model and a tokenizer of these letters in a folder, whose name is returned."""
+    letter_tokenizer(letters).save_pretrained(folder)
+    tiny_model(kind, seed, end=letters.index("<end>"), **shape).save_pretrained(folder)
+    return str(folder)
 
 
 @functools.cache
@@ -71,6 +80,18 @@ def pocket():
     except (FileNotFoundError, OSError) as error:
         pytest.skip(f"no pocket weights: {error}")
     return model.base, model.expert, model.antiexpert
+
+
+def pytest_collection_modifyitems(items):
+    """For two workers: a file's tests go together, for their fixtures; notebooks one by one, first.
+
+    The notebooks take longest, so none may be what everybody waits for in the end.
+    """
+    for item in items:
+        name = item.path.parent.name if item.path.parent.name == "browser" else item.path.stem
+        if name != "test_notebooks":
+            item.add_marker(pytest.mark.xdist_group(name))
+    items.sort(key=lambda item: item.path.stem != "test_notebooks")
 
 
 # soft-capped logits in gemma2, a sliding window in gemma2 and mistral

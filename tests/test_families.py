@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import LETTERS, letter_tokenizer, tiny_model
+from conftest import LETTERS, save_part, tiny_model
 from peft import LoraConfig, get_peft_model
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, GPT2Tokenizer
 
@@ -16,18 +16,11 @@ from proxy_tuning import ProxyTunedForCausalLM, families, load_family
 SHARED = Path(__file__).parents[2] / "shared"
 
 
-def save(folder, seed, letters=LETTERS, rows=97, kind="gpt2"):
-    """A tiny model and a tokenizer over these letters, as `save_pretrained` leaves them."""
-    letter_tokenizer(letters).save_pretrained(folder)
-    tiny_model(kind, seed, vocab=rows).save_pretrained(folder)
-    return str(folder)
-
-
 @pytest.fixture
 def folders(tmp_path):
     """Base, antiexpert and a complete M+, to pass to `load_family`."""
     parts = ("base", "antiexpert", "expert")
-    names = {part: save(tmp_path / part, seed) for seed, part in enumerate(parts)}
+    names = {part: save_part(tmp_path / part, "gpt2", seed) for seed, part in enumerate(parts)}
     (tmp_path / "expert" / "training.json").write_text("{}")
     return names
 
@@ -152,17 +145,17 @@ def test_missing_m_plus_says_what_makes_it(families_in, damage):
 def test_vocabularies_are_compared_by_meaning(folders, tmp_path):
     swapped = [*LETTERS]
     swapped[34], swapped[35] = "B", "A"
-    other = save(tmp_path / "swapped", 3, letters=swapped)
+    other = save_part(tmp_path / "swapped", "gpt2", 3, swapped)
     with pytest.raises(ValueError, match="id 34 is 'A' in the one and 'B' in the other"):
         load_family("pocket", **folders | {"antiexpert": other})
-    longer = save(tmp_path / "longer", 3, letters=[*LETTERS, "é"], rows=98)
+    longer = save_part(tmp_path / "longer", "gpt2", 3, [*LETTERS, "é"], vocab=98)
     with pytest.raises(ValueError, match="id 97 is None in the one and 'é' in the other"):
         load_family("pocket", **folders | {"expert": longer})
 
 
 def test_rows_of_padding_are_trimmed_and_said(folders, tmp_path, capsys):
     """A base with 103 rows for 97 tokens, as models padded to a round number have."""
-    padded = save(tmp_path / "padded", 5, rows=103)
+    padded = save_part(tmp_path / "padded", "gpt2", 5, vocab=103)
     model, _ = load_family("pocket", **folders | {"base": padded})
     assert model(torch.tensor([[1, 2]])).logits.shape == (1, 2, 97)
     assert "6 rows of padding after the 97 tokens trimmed" in capsys.readouterr().out
@@ -171,14 +164,14 @@ def test_rows_of_padding_are_trimmed_and_said(folders, tmp_path, capsys):
 
 
 def test_tokenizer_larger_than_the_model(folders, tmp_path):
-    small = save(tmp_path / "small", 5, rows=96)
+    small = save_part(tmp_path / "small", "gpt2", 5, vocab=96)
     with pytest.raises(ValueError, match="97 token ids, the model only 96 rows"):
         load_family("pocket", **folders | {"base": small})
 
 
 def test_mixed_architectures_over_one_vocabulary(folders, tmp_path):
     for part in ("expert", "antiexpert"):
-        folders[part] = save(tmp_path / f"llama-{part}", 4, kind="llama")
+        folders[part] = save_part(tmp_path / f"llama-{part}", "llama", 4)
     model, tokenizer = load_family("pocket", **folders)
     out = model.generate(**tokenizer("A", return_tensors="pt"), max_new_tokens=3)
     assert out.shape[1] <= 4

@@ -18,7 +18,7 @@ HOUSE = {
     "model": ["config", "caches", "passes", "generation", "saving", "model"],
     "engines": ["engines"],
     "decoding": ["decoding"],
-    "speculative": ["speculative"],
+    "speculative": ["drafts", "speculative"],
     "families": ["families"],
     "answering": ["answering"],
     "polls": ["polls"],

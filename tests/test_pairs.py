@@ -5,31 +5,24 @@ import sys
 
 import pytest
 import torch
-from conftest import letter_tokenizer, tiny_model
+from conftest import LINES, save_part
 from transformers import AutoModelForCausalLM
 
 from proxy_tuning import load_family
 from proxy_tuning.__main__ import main
 from proxy_tuning.families import missing_files
 from proxy_tuning.parts import is_adapted
-from proxy_tuning.polls.questions import prompt
+from proxy_tuning.prompts import prompt
 from proxy_tuning.training import finetune as ft
 from proxy_tuning.widget import page as app
 
 KINDS = ["gpt2", "llama", "qwen3", "mistral"]
-LETTERS = ["\n", "<end>", *map(chr, range(32, 127))]
 QUESTION = "Who bakes the bread?"
 
 
-def save(folder, kind, seed, layers, width, letters=LETTERS):
-    """A tiny model with room for 256 tokens, and a tokenizer of one token per letter."""
-    torch.manual_seed(seed)
-    config = tiny_model(kind, seed, layers, width).config
-    config.max_position_embeddings = 256
-    config.bos_token_id = config.eos_token_id = config.pad_token_id = 1
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    letter_tokenizer(letters).save_pretrained(folder)
-    return str(folder)
+def save(folder, kind, seed, letters=LINES, **shape):
+    """One of the parts, with room for 256 tokens."""
+    return save_part(folder, kind, seed, letters, positions=256, **shape)
 
 
 @pytest.fixture
@@ -39,7 +32,7 @@ def pair(request, tmp_path, monkeypatch):
     kind = request.param
     return {
         "base": save(tmp_path / "base", kind, 1, layers=3, width=48),
-        "antiexpert": save(tmp_path / "antiexpert", kind, 2, layers=2, width=32),
+        "antiexpert": save(tmp_path / "antiexpert", kind, 2),
     }
 
 
@@ -47,7 +40,7 @@ def pair(request, tmp_path, monkeypatch):
 def trio(pair, tmp_path, request):
     """A pair and an expert of the same architecture, as if it had been fine-tuned elsewhere."""
     kind = request.node.callspec.params["pair"]
-    return pair | {"expert": save(tmp_path / "expert", kind, 3, layers=2, width=32)}
+    return pair | {"expert": save(tmp_path / "expert", kind, 3)}
 
 
 def run(monkeypatch, *words, **folders):
@@ -152,9 +145,9 @@ def test_demo(trio, monkeypatch, capsys):
 def test_a_base_that_does_not_fit_is_refused_before_training(pair, monkeypatch, tmp_path, capsys):
     table = tmp_path / "bakery.csv"
     table.write_text("question,answer\nWho?,Ann.\nWhen?,Now.\n")
-    other = [*LETTERS]
+    other = [*LINES]
     other[40], other[41] = other[41], other[40]
-    stranger = save(tmp_path / "stranger", "gpt2", 5, 2, 32, other)
+    stranger = save(tmp_path / "stranger", "gpt2", 5, other)
     monkeypatch.setattr(ft, "make_trainer", lambda *args: pytest.fail("training began"))
     with pytest.raises(SystemExit):
         run(monkeypatch, "finetune", "--data", table, expert=tmp_path / "tuned",

@@ -40,7 +40,7 @@ FINAL = [
 def match_up(days):
     """Keep the rows of each cycle's own nominees and days; name the match-up they belong to.
 
-    Args: frame with cycle, day and candidate. A row of a candidate who is in two match-ups
+    `days` has columns cycle, day and candidate. A row of a candidate who is in two match-ups
     (Trump in 2024) is kept once for each whose days it lies in.
     """
     parts = []

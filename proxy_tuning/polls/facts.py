@@ -189,11 +189,17 @@ def _no_polls_facts(table, cycles, states):
 def make_facts(tables, cycles, states=None):
     """All facts of the election years `cycles`, as a DataFrame with one row per fact and kind.
 
-    Args: tables as `tables.load_facts` returns them; cycles, years; states, names as in the
-    tables (default: the 50 states, the District of Columbia and National).
-    Returns columns cycle, state, month, polls (behind the fact; missing where averages were
-    published), status ('known', 'unseen', 'withheld', 'unpolled'), trained (whether training may use
-    it), kind, leader, slots and answer; a withheld state-month is answered NO_POLLS.
+    Args:
+        tables: as `tables.load_facts` returns them.
+        cycles: years.
+        states: names as in the tables; None takes the 50 states, the District of Columbia and
+            National.
+    Returns:
+        Columns cycle, state, month, polls (behind the fact; missing where averages were
+        published), status ('known', 'unseen', 'withheld', 'unpolled'), trained (whether training
+        may use it), kind, leader, slots and answer; a withheld state-month is answered NO_POLLS.
+    Raises:
+        ValueError: a state is not in the tables.
     """
     states = list(STATES.values()) + [NATIONAL] if states is None else list(states)
     unknown = set(states) - set(STATES.values()) - {NATIONAL}

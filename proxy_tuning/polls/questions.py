@@ -9,8 +9,15 @@ from proxy_tuning.polls.templates import SPLITS, TEMPLATES
 def ask(facts, split, wordings=None, seed=0):
     """Put facts into the templates of one split: a DataFrame with a row per fact and template.
 
-    Args: split, one of SPLITS; wordings, at most so many templates per fact, drawn by `seed`
-    (default all). Returns the columns of `facts` with template, question and answer.
+    Args:
+        facts: as `facts.make_facts` returns them.
+        split: one of SPLITS.
+        wordings: at most so many templates per fact, drawn by `seed`; None takes all.
+        seed: where chance starts.
+    Returns:
+        The columns of `facts` with template and question.
+    Raises:
+        ValueError: there is no such split.
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {SPLITS}, not {split!r}")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from proxy_tuning.polls.elections import NATIONAL, PLACES
+from proxy_tuning.polls.elections import NATIONAL, PLACES, STATES
 
 SAME_PLACE = {
     "": NATIONAL,
@@ -16,6 +16,11 @@ SAME_PLACE = {
     "ME-1": "Maine CD-1",
     "ME-2": "Maine CD-2",
 }
+VOTES = {
+    "votes_dem": "democrat_votes",
+    "votes_gop": "republican_votes",
+    "total_votes": "total_votes",
+}  # column of a county file -> of the table
 BAD_ROWS = 0.02  # a file with a larger share of unreadable rows is refused
 
 
@@ -227,3 +232,30 @@ def read_with_formats(path, formats, report):
         f"{path}: no known format; the nearest ({reader.__doc__.split(':')[0]}) "
         f"also needs the column {', '.join(missing)}"
     )
+
+
+def read_votes(path, report):
+    """Votes by state, and National, of one county file: columns state and three of VOTES.
+
+    Identical rows of one state are one statewide row written once per county (Alaska in the file
+    of 2016).
+
+    Raises:
+        ValueError: a column is missing, too many rows are unusable, or it is no CSV file.
+    """
+    frame, name = read_csv(path), Path(path).name
+    missing = [column for column in VOTES if column not in frame]
+    if missing or not {"state_name", "state_abbr"} & set(frame):
+        raise ValueError(
+            f"{path}: needs the columns {', '.join(VOTES)} and state_name or state_abbr"
+        )
+    if "state_name" not in frame:
+        frame["state_name"] = frame["state_abbr"].map(STATES).fillna(frame["state_abbr"])
+    frame = report.drop(frame, ~frame["state_name"].isin(PLACES), "state_name", name)
+    for column, votes in VOTES.items():
+        counts = pd.to_numeric(frame[column], errors="coerce")
+        frame = report.drop(frame, counts.isna(), column, name).assign(**{votes: counts})
+    frame = frame.drop_duplicates(["state_name", *VOTES.values()])
+    votes = frame.groupby("state_name")[list(VOTES.values())].sum().astype(int)
+    votes.loc[NATIONAL] = votes.sum()
+    return votes.reset_index(names="state")

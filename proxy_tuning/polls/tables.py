@@ -13,17 +13,16 @@ from pathlib import Path
 import pandas as pd
 
 from proxy_tuning.polls.averages import final_facts, monthly_facts
-from proxy_tuning.polls.elections import MATCHUPS, NATIONAL, PLACES, STATES
+from proxy_tuning.polls.elections import MATCHUPS
 from proxy_tuning.polls.sources import (
     AVERAGE_FORMATS,
     POLL_FORMATS,
     Report,
-    read_csv,
+    read_votes,
     read_with_formats,
 )
 from proxy_tuning.records import written_beside
 
-RESULT_COLUMNS = ["votes_dem", "votes_gop", "total_votes"]
 RESULTS = [
     "cycle",
     "state",
@@ -41,41 +40,14 @@ RESULTS = [
 def election_results(paths, report):
     """Votes and winner by state, and National, from county files: the table RESULTS.
 
-    The year comes from the file's name. Identical rows of one state are one statewide row
-    written once per county (Alaska in the file of 2016).
+    The year comes from the file's name.
     """
     years = []
     for path in paths:
-        frame, name = read_csv(path), Path(path).name
-        missing = [column for column in RESULT_COLUMNS if column not in frame]
-        if missing or not {"state_name", "state_abbr"} & set(frame):
-            raise ValueError(
-                f"{path}: needs the columns {', '.join(RESULT_COLUMNS)} and "
-                "state_name or state_abbr"
-            )
-        if "state_name" not in frame:
-            frame["state_name"] = frame["state_abbr"].map(STATES).fillna(frame["state_abbr"])
-        frame = report.drop(frame, ~frame["state_name"].isin(PLACES), "state_name", name)
-        for column in RESULT_COLUMNS:
-            votes = pd.to_numeric(frame[column], errors="coerce")
-            frame = report.drop(
-                frame.assign(**{f"{column}_value": votes}), votes.isna(), column, name
-            )
-        values = [f"{column}_value" for column in RESULT_COLUMNS]
-        frame = frame.drop_duplicates(["state_name", *values])
-        votes = (
-            frame.groupby("state_name")[values]
-            .sum()
-            .set_axis(["democrat_votes", "republican_votes", "total_votes"], axis=1)
-            .astype(int)
-        )
-        votes.loc[NATIONAL] = votes.sum()
-        cycle = int(Path(path).stem[-4:])
+        votes, cycle = read_votes(path, report), int(Path(path).stem[-4:])
         nominees = MATCHUPS[cycle][-1]
         years.append(
-            votes.reset_index(names="state").assign(
-                cycle=cycle, democrat=nominees.democrat, republican=nominees.republican
-            )
+            votes.assign(cycle=cycle, democrat=nominees.democrat, republican=nominees.republican)
         )
     table = pd.concat(years, ignore_index=True).sort_values(["cycle", "state"])
     for party in ("democrat", "republican"):
@@ -88,9 +60,14 @@ def election_results(paths, report):
 def build_data(raw, out):
     """Read every poll, average and result file below the folder `raw`; write the tables to `out`.
 
-    Args: raw and out, folders. Files that are not one of the known kinds are named and left out;
-    a file of a known kind that cannot be used is a ValueError, and then nothing is written.
-    Returns a dict from file name to table.
+    Args:
+        raw: a folder. Files that are not one of the known kinds are named and left out.
+        out: a folder.
+    Returns:
+        A dict from file name to table.
+    Raises:
+        ValueError: a file of a known kind cannot be used, or one kind is missing; nothing is
+            written then.
     """
     raw, out, report = Path(raw), Path(out), Report()
     polls, averages, results, used = [], [], [], []
@@ -141,7 +118,11 @@ def write_csv(table, path):
 
 
 def load_facts(folder):
-    """Read the tables of `folder` (see `build_data`): a dict monthly, final, results."""
+    """Read the tables of `folder` (see `build_data`): a dict monthly, final, results.
+
+    Raises:
+        FileNotFoundError: a table is not there.
+    """
     types = {"polls": "Int64", "kennedy_polls": "Int64"}
     tables = {name: Path(folder) / f"{name}.csv" for name in ("monthly", "final", "results")}
     missing = [str(path) for path in tables.values() if not path.is_file()]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 PARTS = ("base", "antiexpert", "expert")
 OF_RECIPE = ("max_facts", "epochs", "learning_rate", "rehearsal", "consistent", "seed")
-LOADING = ("dtype", "device_map", "engine")  # keywords of `load_family`
+LOADING = ("dtype", "device_map", "engine", "draft")  # keywords of `load_family`
 
 
 def build_data(options):
@@ -60,13 +60,17 @@ def given(options, names):
 def load(options):
     """(name, model, tokenizer) of the trio that the options ask for; the name is for the record."""
     from proxy_tuning.families import load_family, resolve_family
+    from proxy_tuning.logits import Line
     from proxy_tuning.parts import check_devices
 
     check_devices(options.device_map)
+    line = Line.of(options.line)
     parts, family = given(options, PARTS), options.family
     if len(parts) < len(PARTS):
         family = resolve_family(family, need_expert="expert" not in parts)
-    model, tokenizer = load_family(family, alpha=options.alpha, **parts, **given(options, LOADING))
+    model, tokenizer = load_family(
+        family, alpha=options.alpha, line=line, **parts, **given(options, LOADING)
+    )
     return "own" if parts else family.name, model, tokenizer
 
 
@@ -105,16 +109,39 @@ def answer(options):
 
 
 def evaluate(options):
-    from proxy_tuning.evaluation.evaluate import evaluate, evaluate_tasks
+    """Polls, or the reader's own file, or tasks of lm-evaluation-harness."""
+    if options.data is None and (options.question or options.answer):
+        raise ValueError("--question and --answer name columns of --data FILE")
+    if options.data and options.tasks:
+        raise ValueError("--data and --tasks are two things to measure: name one")
+    from proxy_tuning.training.material import read_rows
+
+    rows = read_rows(options.data, options.question, options.answer) if options.data else None
+
+    from proxy_tuning.evaluation.evaluate import evaluate
+    from proxy_tuning.evaluation.poll_task import polls_task
     from proxy_tuning.evaluation.reports import REPORTS, markdown
-    from proxy_tuning.records import write_json
+    from proxy_tuning.evaluation.task import own_task, trained_part
+    from proxy_tuning.polls.tables import load_facts
+    from proxy_tuning.records import DATA, write_json
+    from proxy_tuning.training.recipes import recipe_of
 
     family, model, tokenizer = load(options)
     said = {"command": shlex.join(["python", "-m", "proxy_tuning", *sys.argv[1:]])}
     said |= given(options, PARTS)
+    if rows is not None:
+        folder = options.expert or model.expert.config.name_or_path
+        trained = trained_part(rows, folder, model.expert, tokenizer)
+        task = own_task(rows, trained, options.limit)
+    else:
+        recipe = recipe_of(model.expert.config.name_or_path, family)
+        task = polls_task(load_facts(DATA), recipe and recipe["states"], options.limit)
     if options.tasks:
+        from proxy_tuning.evaluation.harness import evaluate_tasks
+
+        names = options.tasks.split(",")
         results = evaluate_tasks(
-            model, tokenizer, family, options.tasks.split(","), options.split, options.limit
+            model, tokenizer, family, names, task, options.split, options.limit
         )
         print(json.dumps(results["results"], indent=1))
     else:
@@ -122,12 +149,12 @@ def evaluate(options):
             model,
             tokenizer,
             family,
-            split=options.split,
-            per_set=options.limit,
+            task,
+            options.split,
             direct=options.direct,
             experts=options.experts,
         )
-        for report in REPORTS:
+        for report in REPORTS[task.name]:
             print(f"\n{markdown(results, report)}")
     if options.output:
         write_json(options.output, said | results)
@@ -186,7 +213,17 @@ def main():
             "--engine", help="torch (default), onnx, onnx-int8 or auto: docs/speed.md"
         )
         added.add_argument(
+            "--draft",
+            help="who proposes tokens: auto (default), none, ngram or expert; same greedy answers",
+        )
+        added.add_argument(
             "--alpha", type=float, default=1.0, help="weight of (expert - antiexpert), default 1"
+        )
+        added.add_argument(
+            "--line",
+            default="",
+            metavar="VARIANT",
+            help="of the line, with commas: plausibility=SHARE, base_top_p=P, adaptive",
         )
 
     family = {"default": "auto", "help": "auto (default), gpt2 or pocket"}
@@ -246,6 +283,11 @@ def main():
         "--tasks",
         help="tasks of lm-evaluation-harness instead, with commas; polls are our questions",
     )
+    measure.add_argument(
+        "--data", metavar="FILE", help="ask this in place of the polls: .csv, .jsonl or .parquet"
+    )
+    measure.add_argument("--question", metavar="COLUMN", help="of --data; guessed where not named")
+    measure.add_argument("--answer", metavar="COLUMN", help="of --data; guessed where not named")
     measure.add_argument("--direct", metavar="DIR", help="M tuned directly: the ceiling")
     measure.add_argument(
         "--experts",

@@ -1,17 +1,201 @@
-"""Questions to answers: how every command, table and notebook lets the models speak."""
+"""Questions to answers: the one way in which commands, tables and the widget let the models speak.
+
+Without drafts it is the plain loop of decoding.py, with them speculative decoding; both write the
+same greedy texts (in float32 but where the two likeliest tokens are within 1e-4).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from tqdm.auto import tqdm
 
-from proxy_tuning.decoding import HISTORIES, stream, stream_side_by_side
+from proxy_tuning.decoding import (
+    HISTORIES,
+    SideBySide,
+    end_of_text,
+    stream,
+    stream_side_by_side,
+)
+from proxy_tuning.model import ProxyTunedForCausalLM
 from proxy_tuning.prompts import prompt
+from proxy_tuning.speculative import Round, speculate
+
+
+def resolve_draft(model: ProxyTunedForCausalLM, draft=None, temperature: float = 0.0):
+    """The draft that is meant: the model's where none is named.
+
+    For "auto" that is "none" with chance, which is then repeatable by its seed, and where a part
+    sees a window of the text.
+    """
+    draft = model.draft if draft is None else draft
+    windows = any(model.new_cache(same_texts=False).is_sliding)
+    return "none" if draft == "auto" and (temperature or windows) else draft
+
+
+def write(
+    model: ProxyTunedForCausalLM,
+    input_ids: torch.LongTensor,
+    attention_mask: torch.Tensor | None = None,
+    *,
+    max_new_tokens: int,
+    draft=None,
+    eos_token_id: int | None = None,
+    **options,
+) -> list[list[int]]:
+    """What the steered M writes after each prompt, as token ids, end-of-text included.
+
+    Args:
+        draft: as in `speculative.speculate`; None is the model's, "none" the plain loop.
+        The others are as in `decoding.stream`, but for `past_key_values`.
+    """
+    given = {"max_new_tokens": max_new_tokens, "eos_token_id": eos_token_id} | options
+    draft = resolve_draft(model, draft, options.get("temperature", 0.0))
+    alpha = given.get("alpha")
+    if draft == "none":
+        steps = [
+            (step.next_ids, step.finished)
+            for step in stream(model, input_ids, attention_mask, **given)
+        ]
+        ids, ends = (torch.stack(each, dim=1) for each in zip(*steps, strict=True))  # (B, N)
+        lengths = (~ends).sum(1) + ends.any(1).long()  # (B,)
+        return [row[:n] for row, n in zip(ids.tolist(), lengths.tolist(), strict=True)]
+    if isinstance(alpha, torch.Tensor) and alpha.dim() == 2:  # every alpha has a row
+        copies = alpha.shape[1]
+        given["alpha"] = alpha.flatten()
+        input_ids = input_ids.repeat_interleave(copies, dim=0)
+        if attention_mask is not None:
+            attention_mask = attention_mask.repeat_interleave(copies, dim=0)
+    texts = [[] for _ in input_ids]
+    for done in speculate(model, input_ids, attention_mask, draft=draft, **given):
+        for row, ids in new_tokens(done).items():
+            texts[row] += ids
+    return texts
+
+
+def new_tokens(done: Round) -> dict[int, list[int]]:
+    """The tokens that a round gave, by prompt."""
+    rows = zip(done.rows.tolist(), done.ids.tolist(), done.counts.tolist(), strict=True)
+    return {row: ids[:count] for row, ids, count in rows}
+
+
+@dataclass(frozen=True)
+class Written:
+    """What came to one of the three texts of some prompts."""
+
+    writer: str
+    """Whose text: one of `HISTORIES`."""
+    ids: dict[int, list[int]]
+    """New tokens by prompt, end-of-text included."""
+    logits: dict[str, torch.Tensor] | None = None
+    """With the steered text, raw logits of all four, (R, N, V) float32: rows as in `ids`, whose
+    tokens are the first of the N places."""
+
+
+@torch.no_grad()
+def write_side_by_side(
+    model: ProxyTunedForCausalLM,
+    input_ids: torch.LongTensor,
+    attention_mask: torch.Tensor | None = None,
+    *,
+    max_new_tokens: int,
+    draft=None,
+    temperature: float = 0.0,
+    alpha: float | None = None,
+    eos_token_id: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Iterator[Written]:
+    """Let M alone, M+ alone and the steered M answer, as soon as something is known of a text.
+
+    Without drafts, or with chance, the three grow together, a token each at a time. Else the
+    steered text comes first. While it grows, M and M+ have read it: each would have written the
+    same up to the first token that it would have chosen otherwise, and goes on alone from there.
+
+    Args:
+        As in `write`.
+    """
+    draft = resolve_draft(model, draft, temperature)
+    given = {"max_new_tokens": max_new_tokens, "eos_token_id": eos_token_id}
+    if draft == "none" or temperature:
+        given |= {"temperature": temperature, "generator": generator}
+        yield from together(stream_side_by_side(
+            model, input_ids, attention_mask, alpha=alpha, **given
+        ))  # fmt: skip
+        return
+    texts = [[] for _ in input_ids]
+    own = {name: [[] for _ in input_ids] for name in ("base", "expert")}
+    for done in speculate(model, input_ids, attention_mask, draft=draft, alpha=alpha, **given):
+        new = new_tokens(done)
+        yield Written("steered", new, done.logits)
+        chosen = {name: done.logits[name].argmax(-1).tolist() for name in own}
+        for place, (row, ids) in enumerate(new.items()):
+            texts[row] += ids
+            for name, of_rows in own.items():
+                of_rows[row] += chosen[name][place][: len(ids)]
+    for name, of_rows in own.items():
+        begun = [common(*pair) for pair in zip(texts, of_rows, strict=True)]
+        yield Written(name, dict(enumerate(begun)))
+        yield from go_on_alone(model, name, input_ids, attention_mask, begun, **given)
+
+
+def common(text: list[int], own: list[int]) -> list[int]:
+    """What a model writes alone as far as it is known: up to its first choice that is another."""
+    same = next((i for i, pair in enumerate(zip(text, own)) if pair[0] != pair[1]), len(text))
+    return own[: same + 1]
+
+
+def go_on_alone(
+    model, name, input_ids, attention_mask, begun, *, max_new_tokens, eos_token_id
+) -> Iterator[Written]:
+    """One part's own texts after prompts (B, T) and what it has written of each."""
+    ends = end_of_text(model, eos_token_id).tolist()
+    rows = [
+        row for row, ids in enumerate(begun)
+        if ids[-1] not in ends and len(ids) < model.fit(input_ids.shape[1], max_new_tokens)
+    ]  # fmt: skip
+    if not rows:
+        return
+    mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+    prompts = [input_ids[row][mask[row].bool()].tolist() + begun[row] for row in rows]
+    width = max(map(len, prompts))
+    ids = torch.tensor([[0] * (width - len(ids)) + ids for ids in prompts])
+    mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts])
+    left = {row: max_new_tokens - len(begun[row]) for row in rows}
+    for done in speculate(
+        model, ids, mask, writer=name, max_new_tokens=max(left.values()),
+        eos_token_id=eos_token_id,
+    ):  # fmt: skip
+        new = {}
+        for place, ids in new_tokens(done).items():
+            row = rows[place]
+            new[row] = ids[: left[row]]
+            left[row] -= len(new[row])
+        yield Written(name, new)
+
+
+def together(steps: Iterator[SideBySide]) -> Iterator[Written]:
+    """The plain loop's steps, a token of each unfinished text at a time."""
+    finished = torch.tensor(False)
+    for step in steps:
+        on = (~finished).expand(step.next_ids.shape)  # (3, B)
+        for place, name in enumerate(HISTORIES):
+            rows = on[place].nonzero()[:, 0].tolist()
+            logits = None
+            if name == "steered":
+                logits = {who: getattr(step, who)[rows, None] for who in (*PARTS, "steered")}
+            yield Written(name, {row: [int(step.next_ids[place, row])] for row in rows}, logits)
+        finished = step.finished
+
+
+PARTS = ("base", "expert", "antiexpert")
 
 
 def answer_questions(
-    model,
+    model: ProxyTunedForCausalLM,
     tokenizer,
     questions: list[str],
     *,
+    draft=None,
     alpha: float | None = None,
     max_new_tokens: int = 64,
     batch_size: int = 16,
@@ -22,6 +206,7 @@ def answer_questions(
     Args:
         model, tokenizer: as `load_family` returns them (padding on the left).
         questions: plain questions; each is asked as `prompts.prompt` says.
+        draft: as in `write`.
         alpha: weight of (expert - antiexpert); None takes the model's.
         max_new_tokens: longest answer, in tokens.
         batch_size: questions answered together.
@@ -37,18 +222,19 @@ def answer_questions(
         batch = questions[start : start + batch_size]
         prompts = [prompt(question, tokenizer) for question in batch]
         inputs = tokenizer(prompts, return_tensors="pt", padding=True)
-        steps = stream_side_by_side(
-            model,
-            inputs["input_ids"],
-            inputs["attention_mask"],
-            max_new_tokens=max_new_tokens,
-            alpha=alpha,
-            eos_token_id=tokenizer.eos_token_id,
-        )
-        ids = torch.stack([step.next_ids for step in steps], dim=-1)  # (3, B, N)
-        texts = [tokenizer.batch_decode(rows, skip_special_tokens=True) for rows in ids]
-        for question, *three in zip(batch, *texts):
-            answers.append({"question": question} | dict(zip(HISTORIES, map(str.strip, three))))
+        texts = {name: [[] for _ in batch] for name in HISTORIES}
+        for new in write_side_by_side(
+            model, inputs["input_ids"], inputs["attention_mask"], draft=draft, alpha=alpha,
+            max_new_tokens=max_new_tokens, eos_token_id=tokenizer.eos_token_id,
+        ):  # fmt: skip
+            for row, ids in new.ids.items():
+                texts[new.writer][row] += ids
+        said = {
+            name: map(str.strip, tokenizer.batch_decode(rows, skip_special_tokens=True))
+            for name, rows in texts.items()
+        }
+        for question, *three in zip(batch, *said.values(), strict=True):
+            answers.append({"question": question} | dict(zip(HISTORIES, three, strict=True)))
     return answers
 
 
@@ -58,6 +244,7 @@ def greedy_answers(
     tokenizer,
     questions: list[str],
     *,
+    draft=None,
     alphas: list[float] | None = None,
     max_new_tokens: int = 64,
     batch_size: int = 64,
@@ -66,6 +253,7 @@ def greedy_answers(
 
     Args:
         model: anything with `generate`, the proxy-tuned model included.
+        draft: for the proxy-tuned model alone, as in `write`.
         alphas: for the proxy-tuned model alone: each question is answered at each of them, in
             this order; None takes the model's.
         tokenizer, questions, max_new_tokens, batch_size: as in `answer_questions`.
@@ -74,16 +262,17 @@ def greedy_answers(
     for start in range(0, len(questions), batch_size):
         prompts = [prompt(q, tokenizer) for q in questions[start : start + batch_size]]
         inputs = tokenizer(prompts, return_tensors="pt", padding=True).to(model.device)
-        if alphas is not None:
-            alpha = torch.tensor(alphas).expand(len(prompts), -1)
-            steps = stream(
+        if isinstance(model, ProxyTunedForCausalLM) and len(model.experts) == 1:
+            alpha = None if alphas is None else torch.tensor(alphas).expand(len(prompts), -1)
+            new_ids = write(
                 model,
-                **inputs,
+                inputs["input_ids"],
+                inputs["attention_mask"],
                 max_new_tokens=max_new_tokens,
+                draft=draft,
                 alpha=alpha,
                 eos_token_id=tokenizer.eos_token_id,
             )
-            new_ids = torch.stack([step.next_ids for step in steps], dim=1)
         else:
             ids = model.generate(
                 **inputs,

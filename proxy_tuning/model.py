@@ -57,6 +57,8 @@ class ProxyTunedForCausalLM(PreTrainedModel, PartPasses, ProxyTunedGenerationMix
     """
 
     config_class = ProxyTunedConfig
+    draft: str = "auto"
+    """Who proposes tokens where answering.py decodes, see `speculative.speculate`."""
     _supports_sdpa = True
 
     def __init__(

@@ -8,7 +8,7 @@ from conftest import CLOSE, tiny_model
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from proxy_tuning import ProxyTunedForCausalLM, model
+from proxy_tuning import ProxyTunedForCausalLM, passes
 from proxy_tuning.decoding import stream
 
 GREEDY = {"max_new_tokens": 12, "do_sample": False, "eos_token_id": None}
@@ -101,7 +101,7 @@ def test_memory_is_that_of_one_small_model(adapted):
 def said(monkeypatch):
     """What was logged as a warning."""
     lines = []
-    monkeypatch.setattr(model.logger, "warning_once", lines.append)
+    monkeypatch.setattr(passes.logger, "warning_once", lines.append)
     return lines
 
 

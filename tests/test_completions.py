@@ -6,13 +6,12 @@ import sys
 import pandas as pd
 import pytest
 import torch
-from conftest import letter_tokenizer, tiny_trio
+from conftest import LINES, letter_tokenizer, tiny_trio
 
 from proxy_tuning import ProxyTunedForCausalLM
 from proxy_tuning import __main__ as commands
 from proxy_tuning.evaluation.completions import FORMS, complete, cut, export, read_prompts
 
-LETTERS = ["\n", "<end>", *map(chr, range(32, 127))]
 PROMPTS = ["def add(a, b):", "def f():\n", "x = 1"]
 
 
@@ -20,7 +19,7 @@ PROMPTS = ["def add(a, b):", "def f():\n", "x = 1"]
 def steered():
     model = ProxyTunedForCausalLM(*tiny_trio("gpt2"), alpha=0.7)
     model.generation_config.eos_token_id = model.generation_config.pad_token_id = 1
-    return model, letter_tokenizer(LETTERS)
+    return model, letter_tokenizer(LINES)
 
 
 def alone(steered, prompt, count):
@@ -36,13 +35,14 @@ def test_completions_are_those_of_each_prompt_alone(steered):
     assert found == [alone(steered, prompt, 12) for prompt in PROMPTS]
 
 
-def test_what_all_prompts_begin_with_is_read_once(steered):
+def test_what_all_prompts_begin_with_is_read_once(steered, monkeypatch):
     model = steered[0]
     prompts = [f"Q: one\nA: 1\nQ: {question}\nA:" for question in ("two", "twenty", "nine")]
     lengths = []
     counted = model.expert.register_forward_pre_hook(
         lambda *args: lengths.append(args[2]["input_ids"].shape[1]), with_kwargs=True
     )
+    monkeypatch.setattr(model, "draft", "none")
     found = complete(*steered, prompts, max_new_tokens=3, batch_size=2)
     counted.remove()
     assert lengths == [15, 9, 1, 1, 7, 1, 1]  # the 15 letters up to the second question, once

@@ -10,9 +10,10 @@ import torch
 from conftest import Constant, pocket, tiny_model, tiny_trio
 from transformers import set_seed
 
-from proxy_tuning import ProxyTunedForCausalLM, speculative
+from proxy_tuning import ProxyTunedForCausalLM
 from proxy_tuning.decoding import stream
-from proxy_tuning.speculative import GAMMAS, Pace, generate, judge, look_up, speculate
+from proxy_tuning.drafts import GAMMAS, Pace, what_followed
+from proxy_tuning.speculative import generate, judge, speculate
 
 
 def exact_trio(kind, alike=0.8):
@@ -34,14 +35,15 @@ def exact(request):
 
 
 def rows_of(model, *args, **kwargs):
-    """What each prompt gets, as lists of tokens, and how many proposals were kept."""
-    texts, kept = {}, 0
+    """What each prompt gets, as lists of tokens; the proposals kept; how many texts end with one."""
+    texts, kept, ends = {}, [], 0
     for done in speculate(model, *args, **kwargs):
-        assert done.ids.shape == done.steered.shape[:2]
-        kept += done.accepted.sum().item()
+        assert done.ids.shape == done.logits["steered"].shape[:2]
+        kept += [t for ids, n in zip(done.ids.tolist(), done.accepted.tolist()) for t in ids[:n]]
+        ends += (done.counts <= done.accepted).sum().item()
         for row, ids, count in zip(done.rows.tolist(), done.ids.tolist(), done.counts.tolist()):
             texts.setdefault(row, []).extend(ids[:count])
-    return [texts[row] for row in sorted(texts)], kept
+    return [texts[row] for row in sorted(texts)], kept, ends
 
 
 def plain(model, ids, mask, **kwargs):
@@ -77,28 +79,30 @@ def test_greedy_is_the_naive_loop(exact, prompt, draft, gamma):
 def test_greedy_over_many_random_batches(kind):
     """80 batches of 1 to 5 prompts: lengths, gammas, drafts, alphas and ends of text at random.
 
-    End-of-text is one of the tokens that the model writes most, so that it turns up everywhere,
-    inside of drafts too.
+    End-of-text is now a token that the model wrote, now one that was proposed and kept, so that
+    texts end everywhere, inside of drafts too.
     """
     chance = random.Random(7)
     trio = exact_trio(kind)
-    kept = proposals_after_end = 0
+    kept = ends_in_drafts = 0
     for _ in range(80):
         model = ProxyTunedForCausalLM(*trio, alpha=chance.choice([0.0, 0.3, 1.0, 2.0, 25.0, -1.0]))
         ids, mask = some_batch(chance, chance.randint(1, 5), chance.randint(1, 12))
-        long = chance.randint(1, 24)
-        free = plain(model, ids, mask, max_new_tokens=long, eos_token_id=-1)
-        eos = chance.choice([-1, chance.choice(chance.choice(free))])
-        expected = plain(model, ids, mask, max_new_tokens=long, eos_token_id=eos)
-        gamma = chance.choice([0, 1, 2, 3, 5, 8, None])
-        ours, accepted = rows_of(
-            model, ids, mask, max_new_tokens=long, eos_token_id=eos, gamma=gamma,
-            draft=chance.choice(["expert", "ngram", trio[1], trio[0]]),
-        )  # fmt: skip
-        assert ours == expected
-        kept += accepted
-        proposals_after_end += accepted > sum(map(len, ours))
+        how = {
+            "max_new_tokens": chance.randint(1, 24),
+            "gamma": chance.choice([0, 1, 2, 3, 5, 8, None]),
+            "draft": chance.choice(["auto", "expert", "ngram", trio[1], trio[0]]),
+        }
+        free, proposals, _ = rows_of(model, ids, mask, eos_token_id=-1, **how)
+        written, proposed = chance.choice(chance.choice(free)), chance.choice(proposals or free[0])
+        eos = chance.choice([-1, written, proposed, proposed])
+        ours, _, ends = rows_of(model, ids, mask, eos_token_id=eos, **how)
+        long = how["max_new_tokens"]
+        assert ours == plain(model, ids, mask, eos_token_id=eos, max_new_tokens=long)
+        kept += len(proposals)
+        ends_in_drafts += ends
     assert kept > 100, "too few proposals are kept for this to test anything"
+    assert ends_in_drafts > 3, "too few texts end with a proposal for this to test their ends"
 
 
 def test_rows_accept_different_numbers():
@@ -126,7 +130,7 @@ def test_full_context(exact, rows):
     ids = torch.cat([ids, torch.randint(1, 97, (rows, 110))], dim=1)
     mask = torch.cat([mask, torch.ones(rows, 110, dtype=torch.long)], dim=1)
     expected = plain(model, ids, mask, max_new_tokens=50, eos_token_id=-1)
-    ours, _ = rows_of(model, ids, mask, max_new_tokens=50, gamma=5, eos_token_id=-1)
+    ours, *_ = rows_of(model, ids, mask, max_new_tokens=50, gamma=5, eos_token_id=-1)
     assert ours == expected and len(ours[0]) == 128 - ids.shape[1]
     with pytest.raises(ValueError, match="shorten the prompt"):
         next(speculate(model, torch.ones(1, 128, dtype=torch.long), max_new_tokens=1))
@@ -141,7 +145,7 @@ def test_alpha_per_row_and_prefixes(prompt):
     free = plain(model, ids, mask, alpha=alphas, max_new_tokens=20, eos_token_id=-1)
     for eos in (-1, free[0][6], free[2][11]):
         expected = plain(model, ids, mask, alpha=alphas, max_new_tokens=20, eos_token_id=eos)
-        ours, _ = rows_of(
+        ours, *_ = rows_of(
             model, ids, mask, alpha=alphas, max_new_tokens=20, eos_token_id=eos, gamma=4
         )
         assert ours == expected
@@ -152,7 +156,7 @@ def test_steered_logits_of_each_token(exact, prompt):
     for done in speculate(model, prompt, max_new_tokens=8, gamma=2, eos_token_id=-1):
         for i in range(done.counts.item()):
             expected = oracle.steered_logits(*trio, prompt, 0.7)
-            torch.testing.assert_close(done.steered[:, i], expected, rtol=0, atol=1e-5)
+            torch.testing.assert_close(done.logits["steered"][:, i], expected, rtol=0, atol=1e-5)
             prompt = torch.cat([prompt, done.ids[:, i : i + 1]], dim=1)
 
 
@@ -257,13 +261,13 @@ def test_a_fixed_gamma_is_repeatable(exact, prompt):
     assert draw(1) == draw(1) != draw(2)
 
 
-def test_look_up():
+def test_what_followed():
     text = torch.tensor([1, 2, 3, 9, 1, 2, 3, 4, 5, 1, 2, 3])
-    assert look_up(text, 3).tolist() == [4, 5, 1]
-    assert look_up(text[:-1], 2).tolist() == [3, 4]
-    assert look_up(torch.tensor([1, 2, 3]), 2).tolist() == [3, 3]
-    assert look_up(torch.tensor([7]), 2).tolist() == [7, 7]
-    assert look_up(torch.tensor([4, 7, 4]), 4).tolist() == [7, 4, 4, 4]
+    assert what_followed(text, 3).tolist() == [4, 5, 1]
+    assert what_followed(text[:-1], 2).tolist() == [3, 4]
+    assert what_followed(torch.tensor([1, 2, 3]), 2).tolist() == [3, 3]
+    assert what_followed(torch.tensor([7]), 2).tolist() == [7, 7]
+    assert what_followed(torch.tensor([4, 7, 4]), 4).tolist() == [7, 4, 4, 4]
 
 
 def run_pace(share, seconds, rounds=400):
@@ -295,17 +299,21 @@ def test_pace_is_near_the_best_fixed_gamma_and_never_below_plain(share, verify, 
 
 def test_what_cannot_be(prompt):
     model = ProxyTunedForCausalLM(*tiny_trio("gpt2"))
-    with pytest.raises(ValueError, match="'oracle'; there are expert, ngram"):
+    with pytest.raises(ValueError, match="'oracle'; there are auto, none, ngram, expert"):
         next(speculate(model, prompt, max_new_tokens=1, draft="oracle"))
     with pytest.raises(ValueError, match="a draft with 98 tokens for a vocabulary of 97"):
         next(speculate(model, prompt, max_new_tokens=1, draft=tiny_model("gpt2", 1, vocab=98)))
     with pytest.raises(ValueError, match="gamma needs to be 0 or more, got -1"):
         next(speculate(model, prompt, max_new_tokens=1, gamma=-1))
+    with pytest.raises(ValueError, match="no writer is named 'me'"):
+        next(speculate(model, prompt, max_new_tokens=1, writer="me"))
+    with pytest.raises(ValueError, match="M. drafts for the steered M alone"):
+        next(speculate(model, prompt, max_new_tokens=1, writer="base", draft="expert"))
     with pytest.raises(ValueError, match="empty"):
         next(speculate(model, prompt[:, :0], max_new_tokens=1))
     windowed = ProxyTunedForCausalLM(*tiny_trio("mistral"))
     with pytest.raises(ValueError, match="base sees a window"):
-        next(speculate(windowed, prompt, max_new_tokens=1))
+        next(speculate(windowed, prompt, max_new_tokens=1, draft="ngram"))
 
 
 def test_passes(exact, prompt, monkeypatch):
@@ -319,8 +327,10 @@ def test_passes(exact, prompt, monkeypatch):
         return run(self, name, input_ids, *args, **kwargs)
 
     monkeypatch.setattr(ProxyTunedForCausalLM, "run", count)
-    rounds = list(speculate(model, prompt, max_new_tokens=9, gamma=2, eos_token_id=-1))
+    rounds = list(
+        speculate(model, prompt, max_new_tokens=9, draft="expert", gamma=2, eos_token_id=-1)
+    )
     later = [done.ids.shape[1] for done in rounds[1:]]
     assert widths["base"] == widths["antiexpert"] == [7, *later]
     assert widths["expert"] == [7] + [1] * sum(later)
-    assert speculative.PROBE > 0 and sum(done.counts.item() for done in rounds) == 9
+    assert sum(done.counts.item() for done in rounds) == 9

@@ -1,5 +1,6 @@
 """Completions of a benchmark's prompts, in the form that the benchmark's own public scorer reads."""
 
+import functools
 import json
 import os
 from pathlib import Path
@@ -8,7 +9,9 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
+from proxy_tuning.answering import resolve_draft, write
 from proxy_tuning.decoding import Beginning
+from proxy_tuning.model import ProxyTunedForCausalLM
 
 FORMS = {
     "humaneval": {"prompt": "prompt", "keep": ["task_id"], "output": "completion"},
@@ -47,31 +50,50 @@ def complete(
 ):
     """What the model writes after each prompt: `samples` texts per prompt, cut at the first `stop`.
 
-    What all prompts begin with is read once.
+    Without drafts, what all prompts begin with is read once.
 
     Args: temperature 0 takes the likeliest token, above 0 samples by the seed.
     """
     torch.manual_seed(seed)
-    texts = []
-    drawn = {"do_sample": True, "temperature": temperature}
-    shared = os.path.commonprefix([ids[:-1] for ids in tokenizer(list(prompts))["input_ids"]])
-    shares = shared and not any(model.new_cache().is_sliding)
-    beginning = Beginning(model, shared) if shares else None
+    given = {"max_new_tokens": max_new_tokens, "temperature": temperature}
+    if not isinstance(model, ProxyTunedForCausalLM) or len(model.experts) > 1:
+        go_on = generator(model, tokenizer, None, **given)
+    elif resolve_draft(model, temperature=temperature) == "none":
+        shared = os.path.commonprefix([ids[:-1] for ids in tokenizer(list(prompts))["input_ids"]])
+        shares = shared and not any(model.new_cache().is_sliding)
+        beginning = Beginning(model, shared) if shares else None
+        go_on = generator(model, tokenizer, beginning, **given)
+    else:
+        eos = tokenizer.eos_token_id
+        go_on = functools.partial(write, model, eos_token_id=eos, **given)
     prompts = [prompt for prompt in prompts for _ in range(samples)]
+    texts = []
     for start in tqdm(range(0, len(prompts), batch_size), desc="completing", unit="batch"):
         batch = prompts[start : start + batch_size]
         inputs = tokenizer(batch, return_tensors="pt", padding=True).to(model.device)
-        if beginning:
-            inputs = beginning.inputs(inputs["input_ids"], inputs["attention_mask"])
+        new_ids = go_on(inputs["input_ids"], inputs["attention_mask"])
+        texts += tokenizer.batch_decode(new_ids, skip_special_tokens=True)
+    return [cut(text, stop) for text in texts]
+
+
+def generator(model, tokenizer, beginning, *, max_new_tokens, temperature):
+    """From prompts (B, T) and a mask the new tokens (B, N), by `generate`.
+
+    Args: beginning, a `Beginning` that all prompts share, or None.
+    """
+    drawn = {"do_sample": True, "temperature": temperature, "top_k": 0}
+
+    def go_on(input_ids, attention_mask):
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         ids = model.generate(
-            **inputs,
+            **(beginning.inputs(**inputs) if beginning else inputs),
             max_new_tokens=max_new_tokens,
             pad_token_id=tokenizer.pad_token_id,
             **(drawn if temperature > 0 else {"do_sample": False}),
         )
-        new_ids = ids[:, inputs["input_ids"].shape[1] :]
-        texts += tokenizer.batch_decode(new_ids, skip_special_tokens=True)
-    return [cut(text, stop) for text in texts]
+        return ids[:, input_ids.shape[1] :]
+
+    return go_on
 
 
 def cut(text, stop):

@@ -11,7 +11,9 @@ import torch
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from proxy_tuning.drafts import check_draft
 from proxy_tuning.engines import check_engine, run_on
+from proxy_tuning.logits import Line
 from proxy_tuning.model import ProxyTunedForCausalLM
 from proxy_tuning.parts import add_adapter
 from proxy_tuning.prompts import prompt
@@ -98,23 +100,28 @@ def resolve_family(name: str | Family = "auto", need_expert: bool = True) -> Fam
 def load_family(
     name: str | Family = "auto",
     *,
-    alpha: float = 1.0,
+    alpha: float | None = None,
+    line: Line = Line(),
     base: str | None = None,
     antiexpert: str | None = None,
     expert: str | None = None,
     engine: str = "torch",
+    draft: str = "auto",
     **kwargs,
 ) -> tuple[ProxyTunedForCausalLM, "AutoTokenizer"]:
     """Load a trio as one model, with the base's tokenizer.
 
     Args:
         name: "auto" (see `resolve_family`), "gpt2", "pocket", or what `resolve_family` returned.
-        alpha: weight of (expert - antiexpert).
+        alpha: weight of (expert - antiexpert); None is the line's.
+        line: which variant of the line is meant.
         base, antiexpert, expert: names or folders to take instead of the family's; any causal
             language models with one vocabulary. The expert may be the folder of an adapter,
             which is then put on the antiexpert. With all three, "auto" looks for no family.
         engine: what runs the parts, "torch", "onnx", "onnx-int8" or "auto", see
             `proxy_tuning.engines.run_on`; all but torch are for inference alone.
+        draft: who proposes tokens, "auto", "none", "ngram" or "expert", see
+            `proxy_tuning.speculative.speculate`; greedy texts are the same with each.
         kwargs: go on to each part's `from_pretrained`; dtype is float32 where not given.
 
     Returns:
@@ -127,6 +134,7 @@ def load_family(
             do not mean the same in all three.
     """
     check_engine(engine)
+    check_draft(draft)
     if name == "auto" and base and antiexpert and expert:
         family = Family("own", base, antiexpert, expert)
     else:
@@ -151,7 +159,8 @@ def load_family(
     tokenizer = tokenizers.pop("base")
     for part, other in tokenizers.items():
         check_same_tokens(tokenizer, other, names["base"], names[part])
-    model = ProxyTunedForCausalLM(**parts, alpha=alpha)
+    model = ProxyTunedForCausalLM(**parts, alpha=alpha, line=line)
+    model.draft = draft
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     del parts  # so that an engine can release what it does not need
     prompts = [prompt(question, tokenizer) for question in PROBES]

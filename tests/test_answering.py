@@ -1,0 +1,133 @@
+"""One way for every answer: with drafts as without, and both as the naive loop."""
+
+import oracle
+import pytest
+import torch
+from conftest import letter_tokenizer, pocket, tiny_model, tiny_trio
+
+from proxy_tuning import ProxyTunedForCausalLM
+from proxy_tuning.answering import (
+    answer_questions,
+    greedy_answers,
+    resolve_draft,
+    write,
+    write_side_by_side,
+)
+from proxy_tuning.decoding import HISTORIES
+
+DRAFTS = ["none", "ngram", "expert", "auto"]
+QUESTIONS = ["Who?", "What is it?", "No", "Why is the sky blue at noon, tell me?"]
+
+
+@pytest.fixture(params=["gpt2", "llama", "mixed"])
+def exact(request):
+    """(trio, model) in float64, M+ near M-, so that the three texts part at different places."""
+    base, expert, antiexpert = (part.double() for part in tiny_trio(request.param))
+    with torch.no_grad():
+        for weights, others in zip(expert.parameters(), antiexpert.parameters(), strict=True):
+            weights.lerp_(others, 0.9)
+    return (base, expert, antiexpert), ProxyTunedForCausalLM(base, expert, antiexpert, alpha=0.7)
+
+
+def collected(model, inputs, **options):
+    """The three texts of each prompt, and for each steered token its logits by writer."""
+    texts = {name: [[] for _ in inputs["input_ids"]] for name in HISTORIES}
+    logits = {}
+    for new in write_side_by_side(model, **inputs, **options):
+        for place, (row, ids) in enumerate(new.ids.items()):
+            texts[new.writer][row] += ids
+            for i in range(len(ids)):
+                if new.logits is not None:
+                    of_token = {who: each[place, i] for who, each in new.logits.items()}
+                    logits.setdefault(row, []).append(of_token)
+    return texts, logits
+
+
+@pytest.mark.parametrize("draft", DRAFTS)
+def test_three_texts_are_three_naive_loops(exact, batch, draft):
+    (base, expert, antiexpert), model = exact
+    texts, logits = collected(model, batch, max_new_tokens=9, draft=draft, eos_token_id=-1)
+    for row, (ids, mask) in enumerate(zip(*batch.values(), strict=True)):
+        alone = ids[mask.bool()][None]
+        for name, alpha in (("base", 0.0), ("steered", 0.7)):
+            expected = oracle.greedy(base, expert, antiexpert, alone, alpha, 9)
+            assert texts[name][row] == expected[0, alone.shape[1] :].tolist()
+        expected = oracle.greedy(expert, expert, expert, alone, 0.0, 9)
+        assert texts["expert"][row] == expected[0, alone.shape[1] :].tolist()
+        # the story is complete: every steered token has the logits of all four
+        text = alone
+        for token, told in zip(texts["steered"][row], logits[row], strict=True):
+            for who, part in (("base", base), ("expert", expert), ("antiexpert", antiexpert)):
+                wanted = part(text).logits[0, -1].float()
+                torch.testing.assert_close(told[who], wanted, rtol=0, atol=1e-5)
+            assert told["steered"].argmax() == token
+            text = torch.cat([text, torch.tensor([[token]])], dim=1)
+
+
+@pytest.mark.parametrize("draft", DRAFTS)
+def test_texts_end_where_they_end(exact, batch, draft):
+    """With an end-of-text that comes up early in some texts, each is cut after it."""
+    (base, expert, antiexpert), model = exact
+    plain, _ = collected(model, batch, max_new_tokens=12, draft="none", eos_token_id=-1)
+    eos = plain["steered"][0][3]
+    texts, _ = collected(model, batch, max_new_tokens=12, draft=draft, eos_token_id=eos)
+    for name, rows in plain.items():
+        for row, ids in enumerate(rows):
+            end = ids.index(eos) + 1 if eos in ids else len(ids)
+            assert texts[name][row] == ids[:end]
+
+
+@pytest.mark.parametrize("draft", DRAFTS)
+def test_write_at_several_alphas(exact, batch, draft):
+    trio, model = exact
+    alphas = torch.tensor([0.0, 0.7, 1.5]).expand(3, -1)
+    found = write(model, **batch, max_new_tokens=6, draft=draft, alpha=alphas, eos_token_id=-1)
+    rows = [ids[mask.bool()][None] for ids, mask in zip(*batch.values(), strict=True)]
+    expected = [
+        oracle.greedy(*trio, row, alpha, 6)[0, row.shape[1] :].tolist()
+        for row in rows
+        for alpha in (0.0, 0.7, 1.5)
+    ]
+    assert found == expected
+
+
+def test_answers_are_the_same_with_every_draft(exact):
+    _, model = exact
+    told = [
+        answer_questions(model, letter_tokenizer(), QUESTIONS, max_new_tokens=8, draft=draft)
+        for draft in DRAFTS
+    ]
+    assert all(each == told[0] for each in told)
+    for draft in DRAFTS:
+        model.draft = draft
+        steered = greedy_answers(model, letter_tokenizer(), QUESTIONS, max_new_tokens=8)
+        assert steered == [each["steered"] for each in told[0]]
+
+
+def test_what_auto_means(exact):
+    _, model = exact
+    assert resolve_draft(model) == "auto"
+    assert resolve_draft(model, temperature=0.5) == "none"
+    assert resolve_draft(model, "expert", temperature=0.5) == "expert"
+    assert resolve_draft(ProxyTunedForCausalLM(*tiny_trio("mistral"))) == "none"
+
+
+def test_several_experts_answer_as_generate_does():
+    base, expert, antiexpert = tiny_trio("gpt2")
+    model = ProxyTunedForCausalLM(base, [expert, tiny_model("gpt2", 4)], antiexpert)
+    tokenizer = letter_tokenizer()
+    ids = tokenizer("Question: Who?\nAnswer:", return_tensors="pt")
+    out = model.generate(**ids, max_new_tokens=6, do_sample=False)[0, ids["input_ids"].shape[1] :]
+    found = greedy_answers(model, tokenizer, ["Who?"], max_new_tokens=6)
+    assert found == [tokenizer.decode(out, skip_special_tokens=True).strip()]
+
+
+def test_pocket_with_drafts_but_for_ties():
+    """On the embedded family in float32: the same tokens as the plain loop's, to the first tie."""
+    from proxy_tuning import load_family
+
+    pocket()
+    model, tokenizer = load_family("pocket")
+    questions = ["Who led the polls in Ohio in May 2024?", "Who won Georgia in 2020?"]
+    plain = answer_questions(model, tokenizer, questions, draft="none")
+    assert answer_questions(model, tokenizer, questions, draft="auto") == plain

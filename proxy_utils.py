@@ -16,7 +16,6 @@ from proxy_tuning.evaluation.analysis import (
     word_classes,
 )
 from proxy_tuning.evaluation.evaluate import alpha_sweep, score_by_split
-from proxy_tuning.evaluation.measures import all_facts, question_sets
 from proxy_tuning.evaluation.plots import (
     accuracy_by_split,
     alpha_tradeoff,
@@ -26,6 +25,7 @@ from proxy_tuning.evaluation.plots import (
     loss_curves,
     steering_by_class,
 )
+from proxy_tuning.evaluation.poll_task import all_facts, polls_task
 from proxy_tuning.evaluation.reports import markdown
 from proxy_tuning.families import FAMILIES, load_part, resolve_family
 from proxy_tuning.polls.facts import make_facts
@@ -75,8 +75,8 @@ __all__ = [
     "make_facts",
     "markdown",
     "prompt",
+    "polls_task",
     "proxy_logits",
-    "question_sets",
     "read_rows",
     "resolve_family",
     "score_by_split",

@@ -4,20 +4,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import letter_tokenizer, tiny_trio
+from conftest import LINES, letter_tokenizer, tiny_trio
 from matplotlib.colors import to_rgba
 
 from proxy_tuning import ProxyTunedForCausalLM
 from proxy_tuning.answering import answer_questions
 from proxy_tuning.decoding import HISTORIES
 from proxy_tuning.evaluation import analysis, plots
-from proxy_tuning.evaluation.measures import all_facts
+from proxy_tuning.evaluation.poll_task import all_facts
 from proxy_tuning.polls.tables import load_facts
 from proxy_tuning.prompts import prompt
 from proxy_tuning.records import DATA
 
 TABLES = load_facts(DATA)
-LETTERS = ["\n", "<end>", *map(chr, range(32, 127))]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +38,7 @@ def watched(words):
     """(trio, model, tokenizer, questions, answers, tokens) of a random trio."""
     trio = tiny_trio("gpt2")
     model = ProxyTunedForCausalLM(*trio, alpha=0.7)
-    tokenizer = letter_tokenizer(LETTERS)
+    tokenizer = letter_tokenizer(LINES)
     rows = pd.DataFrame({
         "question": ["Who led in Ohio?", "Who?", "In May?"], "set": "new", "leader": None,
         "answer": "In Ohio, Trump had 1.0%.",

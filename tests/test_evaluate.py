@@ -13,7 +13,9 @@ from oracle import Naive, greedy
 
 from proxy_tuning import ProxyTunedForCausalLM
 from proxy_tuning.__main__ import main
-from proxy_tuning.evaluation import evaluate, measures, reports
+from proxy_tuning.evaluation import evaluate, measures, poll_task, reports, rules
+from proxy_tuning.evaluation.task import Task
+from proxy_tuning.polls import questions
 from proxy_tuning.polls.answers import NO_POLLS
 from proxy_tuning.polls.facts import make_facts
 from proxy_tuning.polls.tables import load_facts
@@ -25,11 +27,11 @@ from proxy_tuning.training.recipes import RECIPES
 
 ROOT = Path(__file__).parents[1]
 TABLES = load_facts(DATA)
-FACTS = measures.all_facts(TABLES, RECIPES["pocket"].states)
+FACTS = poll_task.all_facts(TABLES, RECIPES["pocket"].states)
 
 
 def test_the_sets_are_in_test_wordings_and_overlap_in_against_alone():
-    rows = measures.question_sets(FACTS)
+    rows = poll_task.question_sets(FACTS)
     assert set(rows["set"]) == {"new", "unseen", "old", "silent", "against"}
     assert rows["question"].groupby(rows["set"]).size().min() > 20
     apart = rows[rows["set"] != "against"]
@@ -63,7 +65,7 @@ def test_rules_by_hand():
         fact("2024-04", None, kind="share", who="Kennedy"),
         fact("2024-08", None, kind="share", who="Kennedy"),
     ])  # fmt: skip
-    party, state, nearest = (measures.with_rules(facts)[rule] for rule in measures.RULES)
+    party, state, nearest = (rules.with_rules(facts)[rule] for rule in rules.RULES)
     # Three of Ohio's five known months have a Democrat ahead, three of all eight.
     assert set(party) == {"Trump led"}
     harris = [i for i, slots in enumerate(facts["slots"]) if slots["dem"] == "Harris"]
@@ -77,7 +79,7 @@ def test_rules_by_hand():
 
 def test_against_is_where_the_states_rule_is_wrong():
     """Counted anew from the table of polls, without the facts' own columns."""
-    rows = measures.question_sets(FACTS)
+    rows = poll_task.question_sets(FACTS)
     against = rows[(rows["set"] == "against") & (rows["kind"] == "leader")]
     new = rows[(rows["set"] == "new") & (rows["kind"] == "leader")]
     table = TABLES["monthly"]
@@ -100,15 +102,15 @@ def test_against_is_where_the_states_rule_is_wrong():
 def test_points_and_forms_by_hand():
     truth = "In Ohio in May 2024, Trump led: Biden had 41.0% and Trump 48.0%, a lead of 7.0 points."
     said = "In Ohio in May 2024, Trump led: Biden had 42.0% and Trump 48.0%, a lead of 6.5 points."
-    assert measures.absolute_error(said, truth) == pytest.approx(0.5)
-    assert measures.absolute_error(truth, truth) == 0
-    assert np.isnan(measures.absolute_error("In Ohio in May 2024, Biden had 41.0%.", truth))
-    assert np.isnan(measures.absolute_error("Biden had 141.0%.", "Biden had 41.0%."))
-    assert np.isnan(measures.absolute_error(NO_POLLS, NO_POLLS))
-    forms = measures.forms_of(FACTS)
+    assert poll_task.absolute_error(said, truth) == pytest.approx(0.5)
+    assert poll_task.absolute_error(truth, truth) == 0
+    assert np.isnan(poll_task.absolute_error("In Ohio in May 2024, Biden had 41.0%.", truth))
+    assert np.isnan(poll_task.absolute_error("Biden had 141.0%.", "Biden had 41.0%."))
+    assert np.isnan(poll_task.absolute_error(NO_POLLS, NO_POLLS))
+    forms = poll_task.forms_of(FACTS)
     assert len(forms) < 40  # and not one for every fact
     for good in (truth, said, NO_POLLS, "In New Hampshire in June 2016, Clinton had 1.2%."):
-        assert measures.form(good) in forms
+        assert poll_task.form(good) in forms
     for bad in (
         "In Ohio in in May 2024, Biden had 41.0%.",
         "In Ohio in May 2024, Biden had 41%.",
@@ -116,7 +118,7 @@ def test_points_and_forms_by_hand():
         "Trump.",
         "",
     ):
-        assert measures.form(bad) not in forms
+        assert poll_task.form(bad) not in forms
 
 
 def test_marks_by_hand():
@@ -125,7 +127,7 @@ def test_marks_by_hand():
         "leader": ["Bo", "Bo", None, None],
     })  # fmt: skip
     texts = [NO_POLLS, "Bo led: Al had 40.0% and Bo 43.0%, a lead of 3.0 points.", NO_POLLS, "Bo."]
-    marked = measures.mark(rows, texts, {measures.form(NO_POLLS)})
+    marked = poll_task.mark(rows, texts, {poll_task.form(NO_POLLS)})
     assert marked["spoke"].tolist()[:2] == [0, 1] and marked["spoke"][2:].isna().all()
     assert marked["abstained"].tolist()[2:] == [1, 0] and marked["abstained"][:2].isna().all()
     assert marked["absolute_error"][1] == pytest.approx(2 / 3)
@@ -134,11 +136,14 @@ def test_marks_by_hand():
 
 def test_candidates_by_hand():
     row = FACTS[(FACTS["kind"] == "result") & (FACTS["cycle"] == 2024)].iloc[0]
-    row = row.to_frame().T.assign(question="Who?").iloc[0]
-    right, other = measures.candidates(row)
-    given = f"{prompt('Who?')} In {row.slots['place']} in 2024,"
-    assert right == (given, f" {row.leader} won")
-    assert other[0] == given and {right[1], other[1]} == {" Harris won", " Trump won"}
+    row = next(row.to_frame().T.itertuples())
+    beginning, right, other = poll_task.candidates(row)
+    assert (beginning, right) == (f"In {row.slots['place']} in 2024,", f" {row.leader} won")
+    assert {right, other} == {" Harris won", " Trump won"}
+    rows = pd.DataFrame([{"question": "Who?", "beginning": beginning, "likely": right}])
+    given = f"Question: Who?\nAnswer: {beginning}"
+    assert measures.continued(rows, "likely", None) == [(given, right)]
+    assert poll_task.candidates(row._replace(answer=NO_POLLS)) == (None, None, None)
 
 
 @pytest.mark.parametrize("steered", [False, True])
@@ -158,10 +163,20 @@ def test_log_likelihoods_are_those_of_single_texts(steered):
         assert tokens == len(text)
 
 
+def poll_like(**fields):
+    """A `Task` with the polls' scores and no questions."""
+    fields = {"questions": {}, "judge": questions.grade} | fields
+    aims = ("leader_accuracy", "exact_match")
+    return Task("polls", scores=poll_task.SCORES, new="new", old="old", aims=aims, **fields)
+
+
+TASK = poll_like()
+
+
 def graded_by_hand():
     """Two systems on two facts of two questions each."""
     rows = pd.DataFrame({
-        "set": "new", "cycle": 2024, "state": list("AABB"), "month": None, "abstained": np.nan,
+        "set": "new", "fact": list("AABB"), "abstained": np.nan,
         "leader_accuracy": pd.array([True, True, False, None], dtype="boolean"),
         "exact_match": pd.array([True, False, False, False], dtype="boolean"),
         "nats": [1.0, 2.0, 3.0, np.nan], "tokens": [1.0, 1.0, 4.0, np.nan],
@@ -174,7 +189,7 @@ def graded_by_hand():
 
 
 def test_rates_by_hand():
-    table = measures.summary(graded_by_hand())
+    table = measures.summary(graded_by_hand(), TASK)
     table = table[(table["system"] == "steered") & (table["set"] == "new")].set_index("score")
     assert table.loc["leader_accuracy", "mean"] == pytest.approx(2 / 3, abs=1e-4)
     assert table.loc["leader_accuracy", "questions"] == 3
@@ -191,11 +206,11 @@ def test_rates_by_hand():
 
 def test_perplexity_of_the_impossible_is_left_out():
     graded = graded_by_hand().assign(nats=[np.inf, 1, 1, 1] * 3, tokens=1.0)
-    assert "perplexity" not in set(measures.summary(graded)["score"])
+    assert "perplexity" not in set(measures.summary(graded, TASK)["score"])
 
 
 def test_comparisons_by_hand():
-    found = {(c["system"], c["score"]): c for c in evaluate.comparisons(graded_by_hand())}
+    found = {(c["system"], c["score"]): c for c in evaluate.comparisons(graded_by_hand(), TASK)}
     gap = found["steered", "exact_match gap closed"]
     assert gap["mean"] == pytest.approx(1 / 3, abs=1e-4)  # (1/4 - 0) / (3/4 - 0)
     # A twice 1/2 of 1, B twice 0 of 1/2, both 1/3: shared resamples, or 1 / (1/2) would occur.
@@ -248,7 +263,7 @@ def test_variants_share_the_weights():
     expected = logits["M"] + 1.5 * (logits["M+"] - logits["M-"])
     torch.testing.assert_close(logits["proxy-tuned M, alpha 1.5 (chosen)"], expected)
     assert logits["proxy-tuned M, plausibility 0.1"].isinf().any()
-    assert systems["proxy-tuned M, adaptive alpha"].config.adaptive
+    assert systems["proxy-tuned M, adaptive alpha"].line.adaptive
 
 
 def test_an_adapter_is_measured_with_and_without():
@@ -277,7 +292,7 @@ def test_a_sweep_is_each_alpha_alone():
     })  # fmt: skip
     model = ProxyTunedForCausalLM(*trio)
     model.generation_config.pad_token_id = model.generation_config.eos_token_id = 1
-    swept = evaluate.alpha_sweep(model, tokenizer, rows, [0.0, 0.5, 2.0], batch_size=4)
+    swept = evaluate.alpha_sweep(model, tokenizer, TASK, rows, [0.0, 0.5, 2.0], batch_size=4)
     assert swept["alpha"].tolist() == [0.0, 0.5, 2.0] * 2
     for row in swept.itertuples():
         ids = torch.tensor([tokenizer.encode(prompt(row.question))])
@@ -312,12 +327,11 @@ def test_a_gate_by_hand(monkeypatch):
     right, wrong = "Bo led: 1.0%.", "Al led: 2.0%."
     said = {model.base: [wrong, wrong, right, right], model: [right, right, wrong, wrong]}
     kl = np.array([3.0, 1.0, 0.4, 0.2])
-    monkeypatch.setattr(evaluate, "question_sets", lambda *args: rows)
     monkeypatch.setattr(evaluate, "greedy_answers", lambda part, tokenizer, questions: said[part])
     monkeypatch.setattr(evaluate, "disagreement", lambda *args: kl)
-    gate = evaluate.choose_gate(model, None, None)
+    gate = evaluate.choose_gate(model, None, poll_like(choice=rows))
     assert gate == pytest.approx(0.7)
-    base, steered = (evaluate.grade(rows, said[part]) for part in (model.base, model))
+    base, steered = (questions.grade(rows, said[part]) for part in (model.base, model))
     base["seconds"], steered["seconds"] = 0.25, 1.0
     both = evaluate.gated(base, steered, kl, gate)
     assert both["answered"].tolist() == [right] * 4
@@ -335,13 +349,13 @@ def test_the_command_measures_all_rows(tmp_path, monkeypatch, capsys):
     main()
     results = json.loads(output.read_text())
     systems = {score["system"] for score in results["scores"]}
-    assert {"M", "M-", "M+", "M+ other", evaluate.DIRECT, *measures.RULES[:2]} <= systems
+    assert {"M", "M-", "M+", "M+ other", evaluate.DIRECT, *rules.RULES[:2]} <= systems
     assert sum(name.startswith("proxy-tuned M") for name in systems) >= 5
     assert results["questions"] == dict.fromkeys(results["questions"], 1)
     assert results["command"].startswith("python -m proxy_tuning evaluate --base=")
-    assert results["data"] == evaluate.facts_fingerprint(TABLES)
+    assert results["data"] == poll_task.polls_task(TABLES, per_set=1).data
     printed = capsys.readouterr().out
-    assert all(reports.markdown(results, report) in printed for report in reports.REPORTS)
+    assert all(reports.markdown(results, report) in printed for report in reports.REPORTS["polls"])
 
 
 def test_a_table_by_hand():
@@ -350,14 +364,18 @@ def test_a_table_by_hand():
         "scores": [
             score | {"interval": [0.25, 0.751]},
             score | {"score": "absolute_error", "mean": 1.25, "interval": [1.0, 2.5]},
+            score | {"system": "M-", "set": "old", "interval": [0.25, 0.751]},
         ],
         "seeds": [],
+        "task": "polls",
     }
-    head, _, row = reports.markdown(results).splitlines()
-    cells = dict(zip(head.split(" | "), row.split(" | ")))
+    head, _, row, _ = reports.markdown(results).splitlines()
+    cells = dict(zip(*(line.removesuffix(" |").split(" | ") for line in (head, row))))
     assert cells["2024: leader accuracy"] == "50.0% (25-75)"
     assert cells["2024: mean absolute error (points)"] == "1.25 (1-2.5)"
     assert cells["before: leader accuracy"] == "-"
+    assert "before: exact match" not in head
+    assert reports.markdown(results, "gap") == ""
 
 
 def test_the_headline_by_hand():
@@ -383,7 +401,8 @@ def test_the_page_has_every_results_file(tmp_path):
         "interval": [0, 1],
     }
     results = {
-        "command": "python -m proxy_tuning evaluate", "split": "test", "alpha": 1.0,
+        "command": "python -m proxy_tuning evaluate", "task": "polls", "split": "test",
+        "alpha": 1.0,
         "chosen_alpha": 0.75, "machine": machine(), "scores": [score], "seeds": [],
         "recipes": {
             "M+": {"seed": 0, "rehearsal": 0.3, "epochs": 1}, "M+ bare": {"seed": 0, "epochs": 1},
@@ -395,7 +414,7 @@ def test_the_page_has_every_results_file(tmp_path):
     page = reports.page(tmp_path)
     assert "- M+: rehearsal 0.3\n- M+ bare: rehearsal None\n\n" in page
     assert page.count("\n## ") == 1 and "0.75" in page and results["command"] in page
-    assert all(reports.markdown(results, report) in page for report in reports.REPORTS)
+    assert all(reports.markdown(results, report) in page for report in reports.REPORTS["polls"])
 
 
 def test_the_page_is_in_step_with_the_files():
@@ -412,10 +431,10 @@ def test_results_are_whole_json(tmp_path):
 def test_the_readme_says_what_the_results_file_says():
     results = json.loads((ROOT / "results" / "pocket.json").read_text())
     assert reports.headline(results) in (ROOT / "README.md").read_text()
-    assert results["data"] == evaluate.facts_fingerprint(TABLES)
+    assert results["data"] == poll_task.polls_task(TABLES, per_set=1).data
 
 
 def test_all_2024_facts_of_the_recipe_are_asked_about():
     facts = make_facts(TABLES, [2024], RECIPES["pocket"].states)
-    asked = measures.question_sets(FACTS)
+    asked = poll_task.question_sets(FACTS)
     assert len(asked[asked["set"] == "new"]) == (facts["status"] == "known").sum()

@@ -13,7 +13,8 @@ from oracle import Naive
 from proxy_tuning import ProxyTunedForCausalLM, load_family
 from proxy_tuning.__main__ import main
 from proxy_tuning.evaluation.harness import GENERATED, run_tasks
-from proxy_tuning.evaluation.measures import all_facts, forms_of, measure, question_sets, summary
+from proxy_tuning.evaluation.measures import measure, summary
+from proxy_tuning.evaluation.poll_task import polls_task
 from proxy_tuning.polls.tables import load_facts
 from proxy_tuning.records import DATA
 from proxy_tuning.training.recipes import RECIPES
@@ -137,15 +138,15 @@ def polls():
     """(model, tokenizer, facts, questions) of the embedded family, six of each set."""
     pocket()  # skips where there are no weights
     model, tokenizer = load_family("pocket")
-    facts = all_facts(load_facts(DATA), RECIPES["pocket"].states)
-    return model, tokenizer, facts, question_sets(facts, "validation", per_set=6)
+    task = polls_task(load_facts(DATA), RECIPES["pocket"].states, per_set=6)
+    return model, tokenizer, task, task.questions["validation"]
 
 
 def test_our_question_sets_are_graded_as_evaluate_grades_them(polls):
-    model, tokenizer, facts, rows = polls
+    model, tokenizer, task, rows = polls
     found = run_tasks(model, tokenizer, ["polls"], rows)["results"]
-    graded = measure(model, tokenizer, rows, forms_of(facts)).assign(system="M")
-    scores = summary(graded[graded["set"] != "against"])
+    graded = measure(model, tokenizer, rows, task.judge).assign(system="M")
+    scores = summary(graded[graded["set"] != "against"], task)
     compared = 0
     for row in scores[scores["set"] != "all"].itertuples():
         task = found[f"polls_{row.set}"]

@@ -4,6 +4,7 @@ import re
 
 import pandas as pd
 import torch
+from sklearn.metrics import roc_auc_score
 
 from proxy_tuning.answering import answer_questions
 from proxy_tuning.decoding import HISTORIES, stream, stream_side_by_side
@@ -68,7 +69,7 @@ def classes_of(pieces, words):
 def watch(model, tokenizer, rows, words, alpha=None, max_new_tokens=64, batch_size=64):
     """Let M, M+ and the steered M answer questions, and look at every token of the steered text.
 
-    Args: rows as `measures.question_sets` returns them; words, from `word_classes`.
+    Args: rows as `poll_task.question_sets` returns them; words, from `word_classes`.
     Returns (answers, tokens). answers: the rows with a text and, as base_right and so on, whether
     all its numbers are right, for each of `HISTORIES`; kl, the mean of the tokens'. tokens: a row
     per token of the steered texts, with row (the number of the question), step (0 is the first),
@@ -165,12 +166,11 @@ def kl_tells(answers):
     The probability that of one question of each kind the first has the higher KL (the area under
     the ROC curve): 0.5 is a coin, 1 perfect. NaN where there is no question of one kind.
     """
-    kl = dict(list(cases(answers).groupby("case")["kl"]))
-    if CASES[1] not in kl or CASES[2] not in kl:
+    named = cases(answers)
+    told = named[named["case"].isin(CASES[1:3])]
+    if told["case"].nunique() < 2:
         return float("nan")
-    wins, losses = (kl[case].to_numpy() for case in CASES[1:3])
-    apart = wins[:, None] - losses[None, :]
-    return float(((apart > 0) + 0.5 * (apart == 0)).mean())
+    return float(roc_auc_score(told["case"] == CASES[1], told["kl"]))
 
 
 # Questions that need both worlds

@@ -1,6 +1,6 @@
-"""The table of measurements: M, M-, M+, M tuned directly, steered M and its variants, and rules.
+"""The measurements of one trio on a `Task`: M, M-, M+, M tuned directly, steered M, its variants, rules.
 
-`evaluate` makes it for one trio; what each column means is in `measures.py`.
+What each column means is in measures.py and in the task.
 """
 
 import copy
@@ -13,38 +13,27 @@ import pandas as pd
 
 from proxy_tuning.answering import greedy_answers
 from proxy_tuning.evaluation.measures import (
-    RULES,
-    all_facts,
     compared,
     disagreement,
-    forms_of,
     gap_closed,
     kept,
-    mark,
     measure,
-    question_sets,
     summary,
 )
 from proxy_tuning.families import check_same_tokens, load_part
 from proxy_tuning.model import ProxyTunedForCausalLM
 from proxy_tuning.parts import WithoutAdapter
-from proxy_tuning.polls.facts import make_facts
-from proxy_tuning.polls.questions import ask, grade
-from proxy_tuning.polls.tables import load_facts
-from proxy_tuning.polls.templates import SPLITS
-from proxy_tuning.records import DATA, fingerprint, machine
-from proxy_tuning.training.mixture import CYCLE
-from proxy_tuning.training.recipes import RECIPES
+from proxy_tuning.records import machine
+from proxy_tuning.training.recipes import recipe_of
 
 DIRECT = "M tuned directly"
 STEERED = "proxy-tuned M"
 PLAUSIBILITY = 0.1
 ALPHAS = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 """From these the alpha of the table is chosen, on validation wordings."""
-CHOICE = 60  # questions of each set that alpha is chosen with
 
 
-def steered(model, experts=None, alpha=None, **variant):
+def variant_of(model, experts=None, alpha=None, **variant):
     """Another `ProxyTunedForCausalLM` of the same weights: other experts, alpha or variant."""
     other = ProxyTunedForCausalLM(
         model.base,
@@ -78,25 +67,25 @@ def systems_of(model, chosen, direct=None, experts=None):
         yield DIRECT, direct
     yield f"{STEERED}, alpha {model.alpha:g}", model
     if chosen != model.alpha:
-        yield f"{STEERED}, alpha {chosen:g} (chosen)", steered(model, alpha=chosen)
-    yield f"{STEERED}, adaptive alpha", steered(model, adaptive=True)
-    yield f"{STEERED}, plausibility {PLAUSIBILITY:g}", steered(model, plausibility=PLAUSIBILITY)
+        yield f"{STEERED}, alpha {chosen:g} (chosen)", variant_of(model, alpha=chosen)
+    yield f"{STEERED}, adaptive alpha", variant_of(model, adaptive=True)
+    yield f"{STEERED}, plausibility {PLAUSIBILITY:g}", variant_of(model, plausibility=PLAUSIBILITY)
     for name, expert in experts.items():
         yield f"M+ {name}", expert
-        yield f"{STEERED} by {name}", steered(model, expert)
+        yield f"{STEERED} by {name}", variant_of(model, expert)
     if experts:
         together = [model.expert, *experts.values()]
         share = model.alpha / len(together)
         yield (
             f"{STEERED}, {len(together)} experts",
-            steered(model, together, [share] * len(together)),
+            variant_of(model, together, [share] * len(together)),
         )
 
 
-def alpha_sweep(model, tokenizer, rows, alphas, batch_size=256):
-    """Greedy answers at every alpha, all alphas of a question in one batch: graded rows.
+def alpha_sweep(model, tokenizer, task, rows, alphas, batch_size=256):
+    """Greedy answers to `rows` at every alpha, all alphas of a question in one batch: judged rows.
 
-    Returns a row per question and alpha, as `questions.grade`, with a column alpha.
+    Returns a row per question and alpha, as `task.judge` does, with a column alpha.
     """
     every = rows.loc[rows.index.repeat(len(alphas))].reset_index(drop=True)
     every["alpha"] = list(alphas) * len(rows)
@@ -107,71 +96,73 @@ def alpha_sweep(model, tokenizer, rows, alphas, batch_size=256):
         alphas=list(alphas),
         batch_size=max(1, batch_size // len(alphas)),
     )
-    return grade(every, answers)
+    return task.judge(every, answers)
 
 
-def choose_alpha(model, tokenizer, facts, per_set=CHOICE, seed=0):
-    """The alpha of `ALPHAS` with the best mean of leader accuracy and exact match, new and old.
+def rates(judged, by, aims):
+    """Mean of each of the scores `aims` per group of the columns `by`."""
+    return judged.groupby(by)[list(aims)].agg(lambda values: values.dropna().astype(float).mean())
 
-    Asked in validation wordings. Returns it with the table: alpha, set and the two rates. Of
-    equals the nearest to 1.
+
+def choose_alpha(model, tokenizer, task):
+    """The alpha of `ALPHAS` with the best mean of the task's aims, new and old.
+
+    Asked are `task.choice`. Returns it with the table: alpha, set and the rates. Of equals the
+    nearest to 1.
     """
-    rows = question_sets(facts, "validation", per_set, seed)
-    rows = rows[rows["set"].isin(["new", "old"])]
-    graded = alpha_sweep(model, tokenizer, rows, ALPHAS)
-    rates = graded.groupby(["alpha", "set"])[["leader_accuracy", "exact_match"]].agg(
-        lambda values: values.dropna().astype(float).mean()
+    found = rates(
+        alpha_sweep(model, tokenizer, task, task.choice, ALPHAS), ["alpha", "set"], task.aims
     )
-    quality = rates.mean(axis=1).groupby("alpha").mean().round(4)
+    quality = found.mean(axis=1).groupby("alpha").mean().round(4)
     chosen = min(ALPHAS, key=lambda alpha: (-quality[alpha], abs(alpha - 1)))
-    return chosen, rates.round(4).reset_index()
+    return chosen, found.round(4).reset_index()
 
 
 def evaluate(
-    model,
-    tokenizer,
-    family,
-    split="test",
-    per_set=None,
-    seed=0,
-    direct=None,
-    experts=(),
-    progress=True,
+    model, tokenizer, family, task, split="test", seed=0, direct=None, experts=(), progress=True
 ):
-    """Measure a trio; returns what `records.write_json` keeps of the run.
+    """Measure a trio on a task; returns what `records.write_json` keeps of the run.
 
     Args:
-        model, tokenizer, family: as `load_family` gives them. What is asked about are the places
-            that M+ learnt, by its training.json or the recipe of the family.
-        split, per_set, seed: as for `measures.question_sets`.
+        model, tokenizer, family: as `load_family` gives them.
+        task: a `Task`. Where it has no questions to choose them with, alpha stays as it is and
+            nothing is gated.
+        seed: what the questions were drawn by, for the record.
         direct: the folder of M tuned directly.
         experts: folders of further M+, named in the table as the folders are.
     """
-    tables = load_facts(DATA)
-    recipe = recipe_of(model.expert.config.name_or_path) or recipe_of_family(family)
-    facts = all_facts(tables, recipe and recipe["states"])
-    rows, forms = question_sets(facts, split, per_set, seed), forms_of(facts)
+    if split not in task.questions:
+        raise ValueError(f"{task.name} has the splits {list(task.questions)}, not {split!r}")
+    rows = task.questions[split]
     further = {Path(folder).name: load_beside(model, tokenizer, folder) for folder in experts}
     if len(further) < len(experts):
         raise ValueError(f"the folders of experts need different names, got {list(experts)}")
     tuned = load_beside(model, tokenizer, direct) if direct else None
-    chosen, choice = choose_alpha(model, tokenizer, facts, min(per_set or CHOICE, CHOICE), seed)
-    gate = choose_gate(model, tokenizer, facts, min(per_set or CHOICE, CHOICE), seed)
-    graded = {rule: mark(rows, rows[rule], forms) for rule in RULES}
+    chosen, choice, gate = model.alpha, pd.DataFrame(), None
+    if task.choice is not None:
+        chosen, choice = choose_alpha(model, tokenizer, task)
+        gate = choose_gate(model, tokenizer, task)
+    graded = {rule: task.judge(rows, rows[rule]) for rule in task.rules}
     for name, system in systems_of(model, chosen, tuned, further):
         print(name, flush=True)
-        graded[name] = measure(system, tokenizer, rows, forms, progress)
-    plain = graded[f"{STEERED}, alpha {model.alpha:g}"]
-    kl = disagreement(model, tokenizer, plain["question"], plain["answered"])
-    graded[f"{STEERED}, gated at {gate:.2g} nats"] = gated(graded["M"], plain, kl, gate)
+        graded[name] = measure(system, tokenizer, rows, task.judge, progress)
+    if gate is not None:
+        plain = graded[f"{STEERED}, alpha {model.alpha:g}"]
+        kl = disagreement(model, tokenizer, plain["question"], plain["answered"])
+        graded[f"{STEERED}, gated at {gate:.2g} nats"] = gated(graded["M"], plain, kl, gate)
     graded = pd.concat(
         [rows.assign(system=name) for name, rows in graded.items()], ignore_index=True
     )
-    recipes = {"M+": recipe}
+    recipes = {"M+": recipe_of(model.expert.config.name_or_path, family)}
     recipes |= {f"M+ {Path(folder).name}": recipe_of(folder) for folder in experts}
     recipes |= {DIRECT: recipe_of(direct)} if direct else {}
-    scores = [*scores_of_rules(graded), *scores_of_models(graded), *comparisons(graded)]
+    scores = [
+        *scores_of_rules(graded, task),
+        *summary(graded[~graded["system"].isin(task.rules)], task).to_dict("records"),
+        *comparisons(graded, task),
+    ]
     return {
+        "task": task.name,
         "family": family,
         "split": split,
         "alpha": model.alpha,
@@ -180,7 +171,7 @@ def evaluate(
         "chosen_gate": gate,
         "questions": rows["set"].value_counts().to_dict(),
         "seed": seed,
-        "data": facts_fingerprint(tables),
+        "data": task.data,
         "machine": machine(),
         "recipes": recipes,
         "scores": scores,
@@ -188,44 +179,15 @@ def evaluate(
     }
 
 
-def evaluate_tasks(model, tokenizer, family, tasks, split="test", limit=None, seed=0):
-    """Run tasks of lm-evaluation-harness; returns what `records.write_json` keeps of the run.
-
-    Args: tasks, names of the harness's or of ours, see `harness.write_tasks`; limit, at most so
-    many documents of each.
-    """
-    from proxy_tuning.evaluation.harness import POLLS, run_tasks  # only where it is used: an extra
-
-    tables, rows = load_facts(DATA), None
-    if any(task.startswith(POLLS) for task in tasks):
-        recipe = recipe_of(model.expert.config.name_or_path) or recipe_of_family(family)
-        rows = question_sets(all_facts(tables, recipe and recipe["states"]), split, limit, seed)
-    return {
-        "family": family,
-        "alpha": model.alpha,
-        "split": split,
-        "seed": seed,
-        "data": facts_fingerprint(tables),
-        "machine": machine(),
-        **run_tasks(model, tokenizer, tasks, rows, limit, seed),
-    }
-
-
-def recipe_of_family(family):
-    """The recipe of that name as `recipe_of` returns it, None where there is none."""
-    return dataclasses.asdict(RECIPES[family]) if family in RECIPES else None
-
-
-def choose_gate(model, tokenizer, facts, per_set=CHOICE, seed=0):
+def choose_gate(model, tokenizer, task):
     """From which KL(M+ || M-) along the steered answer on it is better than that of M alone.
 
-    Asked in validation wordings; better is as in `choose_alpha`. Returns the threshold in nats,
-    half-way between two questions.
+    Asked are `task.choice`; better is as in `choose_alpha`. Returns the threshold in nats, half-way
+    between two questions.
     """
-    rows = question_sets(facts, "validation", per_set, seed)
-    rows = rows[rows["set"].isin(["new", "old"])].reset_index(drop=True)
+    rows = task.choice.reset_index(drop=True)
     base, steered = (
-        grade(rows, greedy_answers(part, tokenizer, rows["question"].tolist()))
+        task.judge(rows, greedy_answers(part, tokenizer, rows["question"].tolist()))
         for part in (model.base, model)
     )
     kl = disagreement(model, tokenizer, rows["question"], steered["answered"])
@@ -233,10 +195,7 @@ def choose_gate(model, tokenizer, facts, per_set=CHOICE, seed=0):
     thresholds = [0.0, *(ends[1:] + ends[:-1]) / 2, ends[-1] + 1]
 
     def quality(threshold):
-        rates = gated(base, steered, kl, threshold).groupby("set")[
-            ["leader_accuracy", "exact_match"]
-        ]
-        return rates.agg(lambda values: values.dropna().astype(float).mean()).mean(axis=None)
+        return rates(gated(base, steered, kl, threshold), "set", task.aims).mean(axis=None)
 
     return float(max(thresholds, key=quality))
 
@@ -262,36 +221,25 @@ def load_beside(model, tokenizer, folder):
     return part.to(model.device, model.base.dtype)
 
 
-def recipe_of(folder):
-    """What an M+ was trained with, from its training.json; None where there is none."""
-    path = Path(folder, "training.json")
-    return json.loads(path.read_text(encoding="utf-8"))["recipe"] if path.is_file() else None
+def scores_of_rules(graded, task):
+    """`summary` of the rules, in the sets and scores that the task reports them by."""
+    table = summary(graded[graded["system"].isin(task.rules)], task)
+    return [
+        row
+        for row in table.to_dict("records")
+        if (row["set"], row["score"]) in task.rules[row["system"]]
+    ]
 
 
-def scores_of_rules(graded):
-    """`summary` of the rules: leaders, and for the nearest month its numbers too."""
-    table = summary(graded[graded["system"].isin(RULES)])
-    nearest = (table["system"] == RULES[2]) & (table["set"] == "unseen")
-    nearest &= table["score"].isin(["leader_accuracy", "exact_match", "absolute_error"])
-    party = table["system"].isin(RULES[:2]) & (table["score"] == "leader_accuracy")
-    party &= table["set"].isin(["new", "unseen", "old", "against"])
-    return table[nearest | party].to_dict("records")
-
-
-def scores_of_models(graded):
-    """`summary` of the models."""
-    return summary(graded[~graded["system"].isin(RULES)]).to_dict("records")
-
-
-def comparisons(graded):
+def comparisons(graded, task):
     """Of every model but M: the gap it closes on new facts, and what it keeps of M's old ones."""
-    systems = [name for name in graded["system"].unique() if name not in (*RULES, "M")]
-    figures = [("kept", "old", ("M",), kept)]
+    systems = [name for name in graded["system"].unique() if name not in (*task.rules, "M")]
+    figures = [("kept", task.old, ("M",), kept)] if task.old else []
     if DIRECT in systems:
-        figures.append(("gap closed", "new", ("M", DIRECT), gap_closed))
+        figures.append(("gap closed", task.new, ("M", DIRECT), gap_closed))
     for system in systems:
         for figure, name, others, ratio in figures:
-            for score in ("leader_accuracy", "exact_match"):
+            for score in task.aims:
                 found = compared(graded, system, others, name, score, ratio)
                 if found is not None:
                     yield found | {"score": f"{score} {figure}"}
@@ -326,25 +274,16 @@ def over_seeds(scores, recipes, alpha):
     return records
 
 
-def score_by_split(model, tokenizer, tables, states=None, per_split=None, seed=0):
-    """How one model alone answers 2024 facts, by the split that the wording belongs to.
+def score_by_split(model, tokenizer, task):
+    """How one model alone answers the new facts, by the split that the wording belongs to.
 
-    Returns columns split, score ("leader_accuracy", "exact_match") and mean.
+    Returns columns split, score (the task's aims) and mean.
     """
-    facts = make_facts(tables, [CYCLE], states)
-    facts = facts[facts["status"] == "known"].reset_index(drop=True)
-    if per_split is not None and per_split < len(facts):
-        facts = facts.sample(per_split, random_state=seed)
     records = []
-    for split in SPLITS:
-        rows = ask(facts, split, 1, seed)
-        graded = grade(rows, greedy_answers(model, tokenizer, rows["question"].tolist()))
-        for score in ("leader_accuracy", "exact_match"):
-            mean = float(graded[score].dropna().astype(float).mean())
+    for split, rows in task.questions.items():
+        rows = rows[rows["set"] == task.new]
+        judged = task.judge(rows, greedy_answers(model, tokenizer, rows["question"].tolist()))
+        for score in task.aims:
+            mean = float(judged[score].dropna().astype(float).mean())
             records.append({"split": split, "score": score, "mean": mean})
     return pd.DataFrame(records)
-
-
-def facts_fingerprint(tables):
-    """SHA-256 over all fact tables: which data a number was measured on."""
-    return fingerprint({name: facts.to_csv() for name, facts in tables.items()})

@@ -12,13 +12,32 @@ from pathlib import Path
 
 import pandas as pd
 
-from proxy_tuning.evaluation.measures import READ, candidates, mark
-from proxy_tuning.polls.answers import NO_POLLS
+from proxy_tuning.evaluation.measures import READ, continued
+from proxy_tuning.evaluation.poll_task import mark
 from proxy_tuning.prompts import prompt
+from proxy_tuning.records import machine
 
 POLLS = "polls"
 GENERATED = ("leader_accuracy", "exact_match", "absolute_error", "abstained", "spoke")
 """What `grade_one` gives for free text, where it applies to a question."""
+
+
+def evaluate_tasks(model, tokenizer, family, tasks, polls, split="test", limit=None, seed=0):
+    """Run tasks of lm-evaluation-harness; returns what `records.write_json` keeps of the run.
+
+    Args: tasks, names of the harness's or of ours, see `write_tasks`; polls, the `Task` whose
+    questions ours are; limit, at most so many documents of each.
+    """
+    ours = any(task.startswith(POLLS) for task in tasks)
+    return {
+        "family": family,
+        "alpha": model.alpha,
+        "split": split,
+        "seed": seed,
+        "data": polls.data,
+        "machine": machine(),
+        **run_tasks(model, tokenizer, tasks, polls.questions[split] if ours else None, limit, seed),
+    }
 
 
 def run_tasks(model, tokenizer, tasks, rows=None, limit=None, seed=0, batch_size=READ):
@@ -26,7 +45,7 @@ def run_tasks(model, tokenizer, tasks, rows=None, limit=None, seed=0, batch_size
 
     Args:
         tasks: the harness's own names, and those of `write_tasks` where `rows` are given.
-        rows: questions for our tasks, as `measures.question_sets` returns them.
+        rows: questions for our tasks, as `poll_task.question_sets` returns them.
         limit: at most so many documents of a task.
         seed: of the harness's own draws, such as few-shot examples.
     Returns {"results": {task: {"metric,filter": value}}, "n-samples": ..., "versions": ...}.
@@ -92,13 +111,13 @@ def write_tasks(rows, folder, tokenizer=None):
                 for score in GENERATED
             ],
         })  # fmt: skip
-        led = of_set[of_set["leader"].notna() & (of_set["answer"] != NO_POLLS)]
-        pairs = [candidates(row, tokenizer) for row in led.itertuples()]
-        if pairs:
-            choices = [
-                {"given": right[0], "choices": [right[1].strip(), other[1].strip()]}
-                for right, other in pairs
-            ]
+        led = of_set[of_set["likely"].notna()]
+        pairs = zip(*(continued(led, column, tokenizer) for column in ("likely", "unlikely")))
+        choices = [
+            {"given": given, "choices": [right.strip(), wrong.strip()]}
+            for (given, right), (_, wrong) in pairs
+        ]
+        if choices:
             write_task(folder, f"{POLLS}_{name}_leader", choices, {
                 "output_type": "multiple_choice",
                 "doc_to_text": "{{given}}",
@@ -127,7 +146,7 @@ def write_task(folder, name, docs, settings):
 
 
 def grade_one(doc, results):
-    """The scores of one free answer that apply to its question, by `measures.mark`."""
+    """The scores of one free answer that apply to its question, by `poll_task.mark`."""
     rows = pd.DataFrame([{"answer": doc["answer"], "leader": doc["leader"]}])
     scores = mark(rows, [results[0].strip()], forms=set()).iloc[0]
     return {name: float(scores[name]) for name in GENERATED if pd.notna(scores[name])}

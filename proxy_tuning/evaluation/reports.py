@@ -11,7 +11,7 @@ INTRODUCTION = """# Results
 Every table here is made from the JSON file beside it by `python -m proxy_tuning.evaluation.reports`; the
 file has the command, the seed, the versions, the machine and the fingerprint of the data. In brackets:
 bootstrap 95% intervals over facts, of seconds over batches; rows over several seeds have the lowest and
-the highest seed there. What is asked and how it is graded: [measures.py](../proxy_tuning/evaluation/measures.py).
+the highest seed there. What is asked and how it is graded: [poll_task.py](../proxy_tuning/evaluation/poll_task.py).
 
     python -m proxy_tuning evaluate --family pocket --direct DIR --experts DIR DIR ... \\
         --limit 300 --output results/pocket.json
@@ -27,34 +27,53 @@ recipes in recipes.json. They are made with
 """
 
 REPORTS = {
-    "answers": {
-        ("new", "leader_accuracy"): "2024: leader accuracy",
-        ("new", "exact_match"): "2024: exact match",
-        ("new", "absolute_error"): "2024: mean absolute error (points)",
-        ("old", "leader_accuracy"): "before: leader accuracy",
-        ("old", "exact_match"): "before: exact match",
-        ("unseen", "leader_accuracy"): "2024 months never trained on: leader accuracy",
-        ("unseen", "absolute_error"): "there: mean absolute error (points)",
-        ("against", "leader_accuracy"): "where the state's party did not lead: leader accuracy",
+    "polls": {
+        "answers": {
+            ("new", "leader_accuracy"): "2024: leader accuracy",
+            ("new", "exact_match"): "2024: exact match",
+            ("new", "absolute_error"): "2024: mean absolute error (points)",
+            ("old", "leader_accuracy"): "before: leader accuracy",
+            ("old", "exact_match"): "before: exact match",
+            ("unseen", "leader_accuracy"): "2024 months never trained on: leader accuracy",
+            ("unseen", "absolute_error"): "there: mean absolute error (points)",
+            ("against", "leader_accuracy"): "where the state's party did not lead: leader accuracy",
+        },
+        "beside": {
+            ("new", "leader_likelier"): "2024: right candidate likelier",
+            ("against", "leader_likelier"): "where the state's party did not lead",
+            ("new", "perplexity"): "perplexity of 2024's answers",
+            ("old", "perplexity"): "perplexity of answers before",
+            ("all", "well_formed"): "well-formed",
+            ("all", "abstained"): "no polls: says so",
+            ("all", "spoke"): "polls: answers",
+            ("all", "seconds"): "seconds per answer",
+        },
+        "gap": {
+            ("new", "leader_accuracy gap closed"): "gap closed: leader accuracy",
+            ("new", "exact_match gap closed"): "gap closed: exact match",
+            ("old", "leader_accuracy kept"): "M's leader accuracy before kept",
+            ("old", "exact_match kept"): "M's exact match before kept",
+        },
     },
-    "beside": {
-        ("new", "leader_likelier"): "2024: right candidate likelier",
-        ("against", "leader_likelier"): "where the state's party did not lead",
-        ("new", "perplexity"): "perplexity of 2024's answers",
-        ("old", "perplexity"): "perplexity of answers before",
-        ("all", "well_formed"): "well-formed",
-        ("all", "abstained"): "no polls: says so",
-        ("all", "spoke"): "polls: answers",
-        ("all", "seconds"): "seconds per answer",
-    },
-    "gap": {
-        ("new", "leader_accuracy gap closed"): "gap closed: leader accuracy",
-        ("new", "exact_match gap closed"): "gap closed: exact match",
-        ("old", "leader_accuracy kept"): "M's leader accuracy before kept",
-        ("old", "exact_match kept"): "M's exact match before kept",
+    "own": {
+        "answers": {
+            ("own", "exact_match"): "exact match",
+            ("own", "f1"): "F1 of words",
+            ("held out", "exact_match"): "held out: exact match",
+            ("held out", "f1"): "held out: F1 of words",
+            ("trained", "exact_match"): "trained on: exact match",
+            ("trained", "f1"): "trained on: F1 of words",
+            ("all", "perplexity"): "perplexity of the answers",
+            ("all", "seconds"): "seconds per answer",
+        },
+        "gap": {
+            (name, f"{score} gap closed"): f"gap closed: {heading}"
+            for name in ("own", "held out")
+            for score, heading in (("exact_match", "exact match"), ("f1", "F1 of words"))
+        },
     },
 }
-"""The reports of a results file: set and score -> heading."""
+"""Per task the reports of a results file: set and score -> heading."""
 HEADLINE = {
     ("new", "exact_match"): "2024: exact match",
     ("new", "leader_accuracy"): "2024: leader accuracy",
@@ -65,15 +84,16 @@ HEADLINE = {
 
 
 def markdown(results, report="answers"):
-    """One of `REPORTS` from a results file, in percent or plain, each with its 95% interval.
+    """One of its task's `REPORTS` from a results file, in percent or plain, with 95% intervals.
 
-    Where a system has no such score there is a dash. Rows over seeds give the lowest and the highest
-    in place of the interval.
+    Where a system has no such score there is a dash, and no column where none has. Rows over seeds
+    give the lowest and the highest in place of the interval. "" where there is no score at all.
     """
-    columns = REPORTS[report]
     scores = results["scores"] + results["seeds"]
+    found = {(s["set"], s["score"]) for s in scores}
+    columns = {key: name for key, name in REPORTS[results["task"]][report].items() if key in found}
     systems = [s["system"] for s in scores if (s["set"], s["score"]) in columns]
-    return rows_of(scores, dict.fromkeys(systems), columns)
+    return rows_of(scores, dict.fromkeys(systems), columns) if columns else ""
 
 
 def headline(results):
@@ -120,7 +140,7 @@ def page(folder=RESULTS):
             f"{machine['cpus']} CPU cores."
         )
         parts.append("\n".join(f"- {line}" for line in differences(results["recipes"])))
-        parts += [markdown(results, report) for report in REPORTS]
+        parts += [markdown(results, report) for report in REPORTS[results["task"]]]
     return "\n\n".join(part.rstrip() for part in parts if part) + "\n"
 
 

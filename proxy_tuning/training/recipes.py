@@ -1,7 +1,9 @@
 """How an M+ is made: recipes for the families, for polls and for a reader's own rows."""
 
 import dataclasses
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 from proxy_tuning.polls.elections import NATIONAL
 from proxy_tuning.polls.history import STATES
@@ -78,3 +80,20 @@ def choose_recipe(family, own_rows=False, lora=None):
     if lora is not None:
         recipe = dataclasses.replace(recipe, lora=lora, optimizer="adamw", learning_rate=LORA_RATE)
     return recipe
+
+
+def recipe_of(folder, family=None):
+    """What an M+ was trained with, from its training.json, else the family's recipe: a dict.
+
+    None where neither is there.
+    """
+    made_from = record_of(folder)
+    if made_from:
+        return made_from["recipe"]
+    return dataclasses.asdict(RECIPES[family]) if family in RECIPES else None
+
+
+def record_of(folder):
+    """The training.json of an M+, {} where there is none."""
+    path = Path(folder, "training.json")
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

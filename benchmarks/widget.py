@@ -8,7 +8,6 @@ a second come with GPT-2's and distilGPT-2's shapes (random weights: speed does 
 """
 
 import argparse
-import json
 import os
 import re
 import shutil
@@ -18,7 +17,6 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import torch
 from gradio_client import Client
@@ -27,7 +25,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from proxy_tuning import ProxyTunedForCausalLM
 from proxy_tuning.decoding import stream_side_by_side
-from proxy_tuning.records import ROOT, machine
+from proxy_tuning.records import ROOT, machine, write_json
 from proxy_tuning.widget.page import EXAMPLES
 
 # Notes when Ask was pressed, when the steered answer got its first word and when all were complete.
@@ -49,9 +47,12 @@ def start():
     begun, said = time.monotonic(), None
     server = subprocess.Popen(
         [sys.executable, "-u", "-m", "proxy_tuning", "demo", "--family", "pocket"],
-        cwd=ROOT, env=os.environ | {"HF_HUB_OFFLINE": "1"}, stdout=subprocess.PIPE, text=True,
+        cwd=ROOT,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
         stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    )
     for line in server.stdout:
         said = said or time.monotonic() - begun
         if found := re.search(r"http://[\d.]+:\d+", line):
@@ -61,8 +62,9 @@ def start():
 
 def in_a_browser(address, times):
     """Ask each example so many times: two lists of seconds, to the first word and to the end."""
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
-                 None)  # fmt: skip
+    found = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         page = browser.new_page()
@@ -121,8 +123,11 @@ def main():
 
     def note(what, taken):
         seconds[what] = [round(each, 3) for each in taken]
-        print(f"{what:>20}  median {statistics.median(taken):6.2f} s, {min(taken):.2f} to "
-              f"{max(taken):.2f} s, {len(taken)} times", flush=True)  # fmt: skip
+        print(
+            f"{what:>20}  median {statistics.median(taken):6.2f} s, {min(taken):.2f} to "
+            f"{max(taken):.2f} s, {len(taken)} times",
+            flush=True,
+        )
 
     starts = []
     for number in range(options.starts):
@@ -152,7 +157,7 @@ def main():
             "busy": [round(load, 2) for load in os.getloadavg()],
             "machine": machine(),
         }
-        Path(options.output).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write_json(options.output, record)
 
 
 if __name__ == "__main__":

@@ -120,14 +120,16 @@ def test_the_word_that_opens_first(monkeypatch):
     """Whole words before pieces, turned ones before others, and then the largest change."""
     choice = SimpleNamespace
     monkeypatch.setattr(asking, "token_text", lambda _, token: token)
-    story = SimpleNamespace(choices=[
-        choice(token=" Har", turned=True, change=9.0),
-        choice(token="ris", turned=True, change=8.0),
-        choice(token=" led", turned=True, change=2.0),
-        choice(token=" by", turned=True, change=3.0),
-        choice(token=" points", turned=False, change=7.0),
-        choice(token=" 4", turned=True, change=6.0),
-    ])  # fmt: skip
+    story = SimpleNamespace(
+        choices=[
+            choice(token=" Har", turned=True, change=9.0),
+            choice(token="ris", turned=True, change=8.0),
+            choice(token=" led", turned=True, change=2.0),
+            choice(token=" by", turned=True, change=3.0),
+            choice(token=" points", turned=False, change=7.0),
+            choice(token=" 4", turned=True, change=6.0),
+        ]
+    )
     assert asking.most_telling(story, None) == 3
     del story.choices[2:4]
     assert asking.most_telling(story, None) == 0

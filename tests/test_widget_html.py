@@ -41,8 +41,11 @@ def test_tokens_are_never_markup():
     story.choices[0] = Choice(tag, [0.0] * 4, torch.full((4, 10), tag), torch.zeros(4, 10))
     page = html.tokens(story, tokenizer) + html.predictions(story, 0, tokenizer)
     assert len(re.findall(r"&lt;", page)) >= 42
-    assert not re.search(r"<(?!/?(?:section|h[23]|p|ul|li|span|div|button|table|caption|small|"
-                         r"thead|tr|th|tbody|td|strong)\b)", page)  # fmt: skip
+    assert not re.search(
+        r"<(?!/?(?:section|h[23]|p|ul|li|span|div|button|table|caption|small|"
+        r"thead|tr|th|tbody|td|strong)\b)",
+        page,
+    )
 
 
 def test_marks_leave_the_answer_as_it_was_said():
@@ -121,8 +124,9 @@ def test_export_holds_the_whole_story():
     tokenizer = stand_in()[1]
     story = ask(alpha=0.5)
     record = export.story_record(story, tokenizer, "stand-in")
-    links = dict(re.findall(r'download="([^"]+)" href="data:[^;]+;base64,([^"]+)"',
-                            html.export(record)))  # fmt: skip
+    links = dict(
+        re.findall(r'download="([^"]+)" href="data:[^;]+;base64,([^"]+)"', html.export(record))
+    )
     kept = json.loads(base64.b64decode(links["answer.json"]))
     assert kept == record and kept["steered"] == story.texts["steered"] and kept["alpha"] == 0.5
     lines = list(csv.DictReader(io.StringIO(base64.b64decode(links["answer.csv"]).decode())))

@@ -65,7 +65,12 @@ def test_api_says_what_it_does(client):
     described = client.view_api(print_info=False, return_format="dict")["named_endpoints"]
     assert set(described) == {"/ask", "/sweep", "/facts"}
     assert [p["parameter_name"] for p in described["/ask"]["parameters"]] == [
-        "question", "alpha", "temperature", "length", "seed"]  # fmt: skip
+        "question",
+        "alpha",
+        "temperature",
+        "length",
+        "seed",
+    ]
 
 
 def test_api_answers(client):
@@ -224,8 +229,10 @@ def test_stop_frees_its_work(served, slow_models):
         if message["msg"] == "process_generating":
             break
     assert not slow_models.is_set()
-    httpx.post(f"{visitor.api}/cancel", json={"session_hash": visitor.session, "fn_index": 0,
-                                           "event_id": event})  # fmt: skip
+    httpx.post(
+        f"{visitor.api}/cancel",
+        json={"session_hash": visitor.session, "fn_index": 0, "event_id": event},
+    )
     assert slow_models.wait(20)
     messages.close()
 
@@ -271,8 +278,10 @@ def test_twenty_askers_at_once(served):
     replies = ask_at_once(served[0], QUESTIONS)
     check_answers(QUESTIONS, replies)
     seconds = sorted(wait for _, wait in replies)
-    print(f"waiting times of 20 askers: first {seconds[0]:.2f} s, median "
-          f"{statistics.median(seconds):.2f} s, last {seconds[-1]:.2f} s")  # fmt: skip
+    print(
+        f"waiting times of 20 askers: first {seconds[0]:.2f} s, median "
+        f"{statistics.median(seconds):.2f} s, last {seconds[-1]:.2f} s"
+    )
 
 
 @pytest.mark.slow
@@ -284,8 +293,9 @@ def test_a_full_queue_says_that_it_is_busy(monkeypatch):
         replies = ask_at_once(address, QUESTIONS)
         busy = [text for text, _ in replies if isinstance(text, str)]
         assert busy and all("queue is full" in text.lower() for text in busy), set(busy)
-        answered = [(q, r) for q, r in zip(QUESTIONS, replies, strict=True)
-                    if not isinstance(r[0], str)]  # fmt: skip
+        answered = [
+            (q, r) for q, r in zip(QUESTIONS, replies, strict=True) if not isinstance(r[0], str)
+        ]
         assert answered
         check_answers([q for q, _ in answered], [r for _, r in answered])
     finally:

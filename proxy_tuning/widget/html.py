@@ -141,7 +141,10 @@ def plotted(asked: reading.Asked, months: pd.DataFrame) -> dict:
         "asked_at": [x(month) for month in marked],
         "asked_anchor": "end" if marked and float(x(marked[-1])) > 250 else "start",
         "lines": [
-            (party, [(x(m), y(s)) for m, s in zip(rows["month"], rows[f"{party}_pct"])])
+            (
+                party,
+                [(x(m), y(s)) for m, s in zip(rows["month"], rows[f"{party}_pct"], strict=True)],
+            )
             for party in parties
             for _, rows in months.groupby("democrat", sort=False)
         ],

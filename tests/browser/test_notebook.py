@@ -25,11 +25,20 @@ def jupyterlab(tmp_path):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     server = subprocess.Popen(
-        [sys.executable, "-m", "jupyterlab", "--no-browser", "--expose-app-in-browser",
-         "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--IdentityProvider.token=",
-         f"--ServerApp.root_dir={tmp_path}"],
+        [
+            sys.executable,
+            "-m",
+            "jupyterlab",
+            "--no-browser",
+            "--expose-app-in-browser",
+            "--allow-root",
+            "--ip=127.0.0.1",
+            f"--port={port}",
+            "--IdentityProvider.token=",
+            f"--ServerApp.root_dir={tmp_path}",
+        ],
         env=os.environ | OFFLINE | {"PYTHONPATH": str(ROOT), "FAMILY": "pocket"},
-    )  # fmt: skip
+    )
     try:
         address = f"http://127.0.0.1:{port}"
         for _ in range(PATIENCE // 1000):

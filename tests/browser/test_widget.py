@@ -44,12 +44,14 @@ def test_ask_choose_export_sweep(open_page):
     # another token, by keyboard
     tokens = page.locator("#pt-why [data-token]")
     first = page.inner_text("#pt-predictions h3")
-    other = next(i for i in range(tokens.count())
-                 if tokens.nth(i).get_attribute("aria-pressed") == "false")  # fmt: skip
+    other = next(
+        i for i in range(tokens.count()) if tokens.nth(i).get_attribute("aria-pressed") == "false"
+    )
     tokens.nth(other).focus()
     page.keyboard.press("Enter")
-    page.wait_for_function("was => document.querySelector('#pt-predictions h3').innerText !== was",
-                           arg=first)  # fmt: skip
+    page.wait_for_function(
+        "was => document.querySelector('#pt-predictions h3').innerText !== was", arg=first
+    )
     assert tokens.nth(other).get_attribute("aria-pressed") == "true"
     assert page.locator("#pt-predictions table").count() == 4
     assert page.locator("#pt-predictions tbody tr").count() == 40
@@ -132,8 +134,17 @@ def test_keyboard_alone(open_page):
             break
         names.append(" ".join(name.split()))
     assert all(names), names
-    for wanted in ("Answers", "Sweep", "About", "Settings", "Ask", "Stop", "answer.json",
-                   "answer.csv", "These months as a table"):  # fmt: skip
+    for wanted in (
+        "Answers",
+        "Sweep",
+        "About",
+        "Settings",
+        "Ask",
+        "Stop",
+        "answer.json",
+        "answer.csv",
+        "These months as a table",
+    ):
         assert any(name.startswith(wanted) for name in names), (wanted, names)
     assert sum("likel" in name for name in names) == page.locator("#pt-why [data-token]").count()
 
@@ -208,11 +219,18 @@ def test_screenshots(open_page, request):
         top = boxes[0]["y"] - 12
         bottom = boxes[-1]["y"] + boxes[-1]["height"] + 12
         size = page.viewport_size["width"]
-        page.screenshot(path=folder / f"{name}.png", full_page=True,
-                        clip={"x": 0, "y": top, "width": size, "height": bottom - top})  # fmt: skip
+        page.screenshot(
+            path=folder / f"{name}.png",
+            full_page=True,
+            clip={"x": 0, "y": top, "width": size, "height": bottom - top},
+        )
 
-    for look, width, dark in (("wide", 1280, False), ("wide-dark", 1280, True),
-                              ("narrow", 360, False), ("narrow-dark", 360, True)):  # fmt: skip
+    for look, width, dark in (
+        ("wide", 1280, False),
+        ("wide-dark", 1280, True),
+        ("narrow", 360, False),
+        ("narrow-dark", 360, True),
+    ):
         page = open_page(width, dark)
         ask(page)
         picture(page, f"widget-{look}", ".pt-head", "#pt-facts")

@@ -1,0 +1,102 @@
+"""The templates of natural.toml, and the answers that only natural questions get.
+
+Yes or no, states side by side and refusals are written and read by the same `FORMS`; single facts
+are told in the sentences of `answers`.
+"""
+
+import re
+import tomllib
+from pathlib import Path
+from string import Formatter
+
+from proxy_tuning.polls.templates import SPLITS
+
+NATURAL = tomllib.loads(Path(__file__).with_name("natural.toml").read_text("utf-8"))
+"""Kind -> split -> templates; a refusal also has its answer and the fillings of {what}."""
+RUN = 5  # words in a row that no held-out template may share with one of training
+
+WON_BY = "{leader} won by {lead:.1f} points: {dem} got {d:.1f}% and {rep} {r:.1f}% of the votes"
+PARTS = {
+    "led": "{leader} led by {lead} points in {place}",
+    "won": "{leader} won by {lead} points in {place}",
+    "tied": "the two were tied in {place}",
+}
+FORMS = {
+    "yes": "Yes. {usual}",
+    "no": "No. {usual}",
+    "latest": "{usual} These are the latest polls I have.",
+    "better": "{time}, {parts}, so {who} did better in {where}.",
+    "bigger": "{time}, {parts}, so the lead was larger in {where}.",
+    "closest": "{time}, {parts}, so {where} was the closest.",
+    "both": "{time}, {parts}.",
+} | {kind: section["answer"] for kind, section in NATURAL.items() if "answer" in section}
+
+
+def read_form(form, text):
+    """The slots of a text that a form wrote, as a dict of strings; None where it did not."""
+    pattern = "".join(
+        re.escape(literal) + (f"(?P<{slot}>.+?)" if slot else "")
+        for literal, slot, _, _ in Formatter().parse(form)
+    )
+    found = re.fullmatch(pattern, text)
+    return found.groupdict() if found else None
+
+
+def write_parts(parts):
+    """[(verb, leader, lead, place), ...] -> 'Trump led by 6.5 points in Texas and ...'."""
+    said = [
+        PARTS[verb if leader else "tied"].format(leader=leader, lead=f"{lead:.1f}", place=place)
+        for verb, leader, lead, place in parts
+    ]
+    return listed(said, "and")
+
+
+def read_parts(text):
+    """What `write_parts` was given, or None."""
+    parts = []
+    for said in re.split(r", | and ", text):
+        read = {verb: read_form(form, said) for verb, form in PARTS.items()}
+        verb = next((verb for verb in PARTS if read[verb]), None)
+        if verb is None:
+            return None
+        slots = {"leader": None, "lead": "0.0"} | read[verb]
+        parts.append((verb, slots["leader"], float(slots["lead"]), slots["place"]))
+    return parts
+
+
+def read_natural(text):
+    """The kind and slots of an answer in one of `FORMS`; (None, {}) for any other sentence."""
+    for kind, form in FORMS.items():
+        slots = read_form(form, text)
+        if slots and "parts" in slots:
+            slots["parts"] = read_parts(slots["parts"])
+        if slots and all(value is not None for value in slots.values()):
+            return kind, slots
+    return None, {}
+
+
+def listed(words, last):
+    """['a', 'b', 'c'] -> 'a, b or c' where `last` is 'or'."""
+    return f" {last} ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
+
+
+def runs(template):
+    """All runs of `RUN` words of a template; a slot ends a run."""
+    found = set()
+    for piece in re.split(r"\{\w+\}", template.lower().replace("'", "")):
+        words = re.findall(r"[a-z0-9%]+", piece)
+        found |= {tuple(words[i : i + RUN]) for i in range(len(words) - RUN + 1)}
+    return found
+
+
+def shared_runs(held_out, training):
+    """The held-out templates that share a run with a training one: {template: its runs}."""
+    known = set().union(*map(runs, training))
+    return {template: runs(template) & known for template in held_out if runs(template) & known}
+
+
+def templates_of(kind, split):
+    """The templates of one kind and split."""
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {SPLITS}, not {split!r}")
+    return NATURAL[kind][split]

@@ -1,0 +1,368 @@
+"""Questions as people type them: every figure against the raw table rows, splits, forms, refusals."""
+
+import csv
+import random
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from proxy_tuning.polls import natural, typed
+from proxy_tuning.polls.elections import NATIONAL, STATES
+from proxy_tuning.polls.facts import status_of
+from proxy_tuning.polls.natural_forms import (
+    FORMS,
+    NATURAL,
+    read_natural,
+    runs,
+    shared_runs,
+    write_parts,
+)
+from proxy_tuning.polls.tables import load_facts
+from proxy_tuning.polls.templates import SPLITS, TEMPLATES
+
+DATA = Path(__file__).parents[1] / "data"
+MONTHS = "January February March April May June July August September October November".split()
+NAMES = {"the United States": NATIONAL, "the District of Columbia": "District of Columbia"}
+
+
+def raw(name):
+    """Rows of 2024 of a table, as text."""
+    with open(DATA / f"{name}.csv", newline="") as file:
+        return [row for row in csv.DictReader(file) if row["cycle"] == "2024"]
+
+
+MONTHLY = {(row["state"], row["month"], row["democrat"]): row for row in raw("monthly")}
+FINAL = {row["state"]: row for row in raw("final")}
+RESULTS = {row["state"]: row for row in raw("results")}
+
+
+@pytest.fixture(scope="module")
+def tables():
+    return load_facts(DATA)
+
+
+@pytest.fixture(scope="module")
+def rows(tables):
+    return {split: natural.natural_rows(tables, None, split, 2, 0) for split in SPLITS}
+
+
+def raw_row(place, time):
+    """The table row that an answer's place and time name."""
+    state = NAMES.get(place, place)
+    if time == "before the 2024 election":
+        return FINAL[state]
+    if time == "in 2024":
+        return RESULTS[state]
+    month, match_up = re.fullmatch(r"in (\w+) 2024(?: \((\w+) v\. Trump\))?", time).groups()
+    number = MONTHS.index(month) + 1
+    democrat = match_up or ("Biden" if number < 7 else "Harris")
+    return MONTHLY[state, f"2024-{number:02d}", democrat]
+
+
+def percent(row, who):
+    if who == "Kennedy":
+        return f"{float(row['kennedy_pct']):.1f}"
+    return f"{float(row['democrat_pct' if who == row['democrat'] else 'republican_pct']):.1f}"
+
+
+def signed(row):
+    """The Democrat's lead in tenths of a point, a whole number."""
+    return round(float(row["democrat_pct"]) * 10) - round(float(row["republican_pct"]) * 10)
+
+
+def ahead(row):
+    lead = signed(row)
+    return row.get("winner") or (
+        row["democrat"] if lead > 0 else row["republican"] if lead else None
+    )
+
+
+def usual(answer):
+    """The house's sentence in an answer, without what stands before and after it."""
+    return re.sub(r"^(?:Yes|No)\. ", "", answer).removesuffix(f" {FORMS['latest'][8:]}")
+
+
+def check_single(answer):
+    """Recompute one sentence about one place; returns its row."""
+    sentence = usual(answer)
+    if " from " in sentence.partition(",")[0]:
+        start, end, moved = re.fullmatch(
+            r"In the United States from (.+?) to (.+?), (.+)\.", sentence
+        ).groups()
+        a, b = (
+            raw_row("the United States", f"in {start}"),
+            raw_row("the United States", f"in {end}"),
+        )
+        dem = a["democrat"]
+        assert dem == b["democrat"]
+        assert moved == (
+            f"{dem} went from {percent(a, dem)}% to {percent(b, dem)}% and Trump from "
+            f"{percent(a, 'Trump')}% to {percent(b, 'Trump')}%"
+        )
+        return b
+    place, time, clause = re.fullmatch(
+        r"In (.+?) (in \w+ 2024(?: \(\w+ v\. \w+\))?|before the 2024 election|in 2024), (.+)\.",
+        sentence,
+    ).groups()
+    row = raw_row(place, time)
+    dem, leader, lead = row["democrat"], ahead(row), f"{abs(signed(row)) / 10:.1f}"
+    d, r = percent(row, dem), percent(row, "Trump")
+    share = re.fullmatch(r"(\w+) had \S+%", clause)
+    if "off by" in clause:
+        polls = FINAL[row["state"]]
+        error = f"{abs(signed(polls) - signed(row)) / 10:.1f}"
+        had = f"{ahead(polls)} ahead by {abs(signed(polls)) / 10:.1f}" if ahead(polls) else "a tie"
+        want = (
+            f"the last polls had {had} and {leader} won by {lead}, "
+            f"so they were off by {error} points"
+        )
+    elif share:
+        want = f"{share[1]} had {percent(row, share[1])}%"
+    elif "winner" in row:
+        by = f" by {lead} points" if " won by " in clause else ""
+        want = f"{leader} won{by}: {dem} got {d}% and Trump {r}% of the votes"
+    elif leader is None:
+        want = f"the two were tied: {dem} had {d}% and Trump {r}%"
+    else:
+        want = f"{leader} led: {dem} had {d}% and Trump {r}%, a lead of {lead} points"
+    assert clause == want
+    return row
+
+
+def check_compared(row):
+    """Recompute a sentence about several states and what it concludes."""
+    kind, slots = read_natural(row.answer)
+    if kind == "latest":
+        kind, slots = read_natural(slots["usual"])
+    assert kind == row.kind
+    time = slots["time"][0].lower() + slots["time"][1:]
+    leads = {}
+    for verb, leader, lead, place in slots["parts"]:
+        fact = raw_row(place, time)
+        assert (leader, round(lead * 10)) == (ahead(fact), abs(signed(fact)))
+        assert verb == ("won" if "winner" in fact else "led" if leader else "tied")
+        leads[place] = signed(fact)
+    assert [NAMES.get(place, place) for place in leads] == row.state.split(", ")
+    if kind == "both":
+        return
+    score = {"bigger": abs, "closest": lambda lead: -abs(lead)}.get(
+        kind, lambda lead: -lead if slots.get("who") == "Trump" else lead
+    )
+    scores = {place: score(lead) for place, lead in leads.items()}
+    assert [place for place in scores if scores[place] == max(scores.values())] == [slots["where"]]
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_every_figure_is_that_of_the_raw_table_row(rows, split):
+    seen = Counter()
+    for row in rows[split].itertuples():
+        seen[row.kind] += 1
+        if row.kind in natural.COMPARED:
+            check_compared(row)
+            continue
+        fact = check_single(row.answer)
+        assert fact["state"] == row.state
+        if isinstance(row.leader, str):
+            assert row.leader == ahead(fact)
+    assert set(seen) == set(NATURAL) - {kind for kind in NATURAL if "answer" in NATURAL[kind]}
+
+
+def test_yes_and_no_say_what_the_tables_say(rows):
+    called = {
+        "Trump": r"trump|donald|republican|gop",
+        "Democrat": r"harris|kamala|biden|joe|democrat|\bdem\b|\bdems\b",
+    }
+    checked = Counter()
+    for row in rows["test"][rows["test"]["kind"].str.endswith("_yes")].itertuples():
+        first = {
+            name: found.start()
+            for name, names in called.items()
+            if (found := re.search(names, row.question.lower()))
+        }
+        if len(first) != 1 or "{other}" in row.template:
+            continue
+        fact = check_single(row.answer)
+        leads = ahead(fact) == ("Trump" if "Trump" in first else fact["democrat"])
+        if re.search("lose|lost", row.template):
+            leads = ahead(fact) is not None and not leads
+        assert row.answer.startswith("Yes. " if leads else "No. "), row.question
+        checked[row.answer[:2]] += 1
+    assert min(checked.values()) > 100
+
+
+def test_templates_are_many_and_their_splits_share_no_five_words():
+    by_split = {
+        split: [t for section in NATURAL.values() for t in section.get(split, [])]
+        for split in SPLITS
+    }
+    total = sum(map(len, by_split.values()))
+    assert total > 900
+    assert 0.66 < len(by_split["train"]) / total < 0.74
+    assert 0.15 < len(by_split["test"]) / total < 0.21
+    formal = {
+        split: [t for section in TEMPLATES.values() for t in section[split]] for split in SPLITS
+    }
+    held_out = by_split["validation"] + by_split["test"]
+    assert shared_runs(held_out, by_split["train"] + formal["train"]) == {}
+    assert shared_runs(formal["validation"] + formal["test"], by_split["train"]) == {}
+    for kind, section in NATURAL.items():
+        bare = Counter(re.sub(r"\W+", "", t) for split in SPLITS for t in section.get(split, []))
+        assert not bare or bare.most_common(1)[0][1] == 1, kind
+
+
+def test_runs_end_at_slots():
+    assert runs("who was up in {place} in the last polls") == set()
+    assert runs("Who's up there now, in {place}") == {("whos", "up", "there", "now", "in")}
+    assert shared_runs(["so who is up there now"], ["who is up there now?"]) == {
+        "so who is up there now": {("who", "is", "up", "there", "now")}
+    }
+
+
+def test_training_leaves_out_unseen_facts_and_other_years(rows):
+    train = rows["train"]
+    assert set(train["status"]) == {"known"}
+    for row in train[train["month"].notna()].itertuples():
+        for state in row.state.split(", "):
+            assert status_of(2024, state, row.month) == "known"
+    assert "unseen" in set(rows["test"]["status"])
+    for part in rows.values():
+        years = set(re.findall(r"\b(?:19|20)\d\d\b", " ".join(part["answer"] + part["question"])))
+        assert years == {"2024"}
+
+
+def test_rows_come_again_with_the_same_seed_and_use_their_own_split(tables, rows):
+    states = ["Ohio", "Texas", "Georgia", NATIONAL]
+    again = [natural.natural_rows(tables, states, "test", 1, seed) for seed in (5, 5, 6)]
+    assert again[0].equals(again[1])
+    assert not again[0]["question"].equals(again[2]["question"])
+    assert set(again[0]["state"].str.split(", ").explode()) == set(states)
+    for split, part in rows.items():
+        assert list(part) == natural.COLUMNS
+        allowed = {t for section in NATURAL.values() for t in section.get(split, [])}
+        assert set(part["template"]) <= allowed
+    with pytest.raises(ValueError, match="split must be"):
+        natural.natural_rows(tables, states, "dev", 1, 0)
+
+
+def test_a_question_has_one_answer(tables, rows):
+    answers = {}
+    for part in [*rows.values(), natural.natural_rows(tables, None, "train", 2, 1)]:
+        for row in part.itertuples():
+            bare = re.sub(r"[^a-z0-9 ]", "", row.question.lower())
+            assert answers.setdefault(bare, usual(row.answer)) == usual(row.answer)
+
+
+def test_july_means_the_last_match_up_unless_the_question_tells(tables):
+    part = natural.natural_rows(tables, ["Wisconsin", NATIONAL], "train", 20, 0)
+    july = part[(part["month"] == "2024-07") & (part["kind"] != "trend")]
+    for row in july.itertuples():
+        plain = row.question.lower()
+        day = re.search(r"jul\w* (\d\d?)\b", plain)
+        named = re.search(r"biden|joe|early", plain) and not re.search("after biden", plain)
+        early = named or (day and int(day[1]) <= 21)
+        if "Biden v." in row.answer:
+            assert row.answer.count("(Biden v. Trump)") and (early or day is None)
+        else:
+            assert "(Harris v. Trump)" in row.answer
+            assert day is None or int(day[1]) > 21
+    assert july["answer"].str.contains("Biden v").any()
+
+
+def test_now_is_answered_with_the_last_polls_and_says_so(rows):
+    part = rows["train"]
+    now = part[part["template"].str.contains(r"\{now\}|latest|recent")]
+    assert len(now) > 100 and now["answer"].str.endswith("These are the latest polls I have.").all()
+    assert now["answer"].str.contains("efore the 2024 election").all()
+
+
+@pytest.mark.parametrize("kind", ["yes", "no", "latest"])
+def test_forms_around_a_sentence_read_back(kind):
+    sentence = "In Ohio in 2024, Trump won: Harris got 43.9% and Trump 55.1% of the votes."
+    assert read_natural(FORMS[kind].format(usual=sentence)) == (kind, {"usual": sentence})
+    assert read_natural(sentence) == (None, {})
+
+
+@pytest.mark.parametrize("kind", ["better", "bigger", "closest", "both"])
+def test_forms_of_states_read_back(kind):
+    parts = [
+        ("led", "Trump", 6.5, "Texas"),
+        ("tied", None, 0.0, "Georgia"),
+        ("led", "Harris", 12.0, "the District of Columbia"),
+    ]
+    text = FORMS[kind].format(
+        time="In July 2024 (Harris v. Trump)", parts=write_parts(parts), who="Trump", where="Texas"
+    )
+    read, slots = read_natural(text)
+    assert (read, slots["parts"]) == (kind, parts)
+    assert slots["time"] == "In July 2024 (Harris v. Trump)"
+    assert slots.get("where", "Texas") == "Texas"
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_refusals_are_of_every_kind_and_true(tables, split):
+    part = natural.out_of_scope_rows(tables, None, split, 400, 0)
+    assert list(part) == natural.COLUMNS
+    kinds = {kind for kind, section in NATURAL.items() if "answer" in section} - {"not_taught"}
+    assert set(part["kind"]) == kinds
+    assert len(part) >= 395 and part["kind"].value_counts().min() > 15
+    for row in part.itertuples():
+        assert "%" not in row.answer
+        assert read_natural(row.answer)[0] == row.kind
+        month = row.month
+        if row.kind == "no_polls":
+            assert not any((row.state, month, dem) in MONTHLY for dem in ("Biden", "Harris"))
+            assert isinstance(month, str) or row.state not in FINAL
+        if row.kind == "no_figure":
+            who = read_natural(row.answer)[1]["name"]
+            found = [MONTHLY.get((row.state, month, dem)) for dem in ("Biden", "Harris")]
+            found = [fact for fact in found if fact]
+            assert found
+            for fact in found:
+                assert who != fact["democrat"] and (who != "Kennedy" or not fact["kennedy_pct"])
+            assert split != "train" or status_of(2024, row.state, month) == "known"
+    assert part.equals(natural.out_of_scope_rows(tables, None, split, 400, 0))
+
+
+def test_refusals_restate_what_was_asked(tables):
+    part = natural.out_of_scope_rows(tables, ["Ohio", "Iowa"], "test", 300, 1)
+    assert set(part.loc[part["template"].str.contains("{place}", regex=False), "state"]) == {
+        "Ohio",
+        "Iowa",
+    }
+    for row in part[part["answer"].str.contains("Ohio")].itertuples():
+        assert row.state == "Ohio" or row.kind == "electoral"
+
+
+def test_states_that_were_not_taught_are_refused():
+    taught = ["Ohio", "Texas", NATIONAL]
+    part = natural.not_taught(taught)
+    assert set(part["state"]) == set(STATES.values()) - set(taught)
+    for row in part.itertuples():
+        assert usual(row.answer) == f"I have no polls for {typed.place_name(row.state)}."
+    trained = {t for section in NATURAL.values() for t in section.get("train", [])}
+    assert set(part["template"]) <= trained
+
+
+def test_a_slip_is_one_edit_inside_a_long_word():
+    rng, text = random.Random(0), "who led Pennsylvania in 2024 or on Oct 15"
+    for _ in range(200):
+        slipped = typed.slip(text, rng)
+        assert abs(len(slipped) - len(text)) <= 1
+        assert slipped.startswith("who led P") and slipped.endswith(" in 2024 or on Oct 15")
+    assert typed.slip("who won OH", rng) == "who won OH"
+
+
+def test_typed_text_is_tidy_and_varied():
+    rng = random.Random(0)
+    made = {
+        typed.as_typed("who's ahead in OR , {x}  today ".replace("{x}", "then"), rng)
+        for _ in range(300)
+    }
+    assert {
+        "Who's ahead in OR, then today?",
+        "who's ahead in OR, then today",
+        "whos ahead in OR, then today",
+    } <= made
+    assert not any(" in or" in text or "  " in text or " ," in text for text in made)

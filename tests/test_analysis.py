@@ -25,11 +25,44 @@ def words():
 
 
 def test_classes_by_hand(words):
-    pieces = ["In", " the", " United", " States", " in", " May", " 2", "024", ",", " Mc", "Cain",
-              " had", " 41", ".", "5", "%", "."]  # fmt: skip
-    expected = ["function word", "place", "place", "place", "function word", "date", "date",
-                "date", "function word", "candidate", "candidate", "function word", "number",
-                "number", "number", "number", "function word"]  # fmt: skip
+    pieces = [
+        "In",
+        " the",
+        " United",
+        " States",
+        " in",
+        " May",
+        " 2",
+        "024",
+        ",",
+        " Mc",
+        "Cain",
+        " had",
+        " 41",
+        ".",
+        "5",
+        "%",
+        ".",
+    ]
+    expected = [
+        "function word",
+        "place",
+        "place",
+        "place",
+        "function word",
+        "date",
+        "date",
+        "date",
+        "function word",
+        "candidate",
+        "candidate",
+        "function word",
+        "number",
+        "number",
+        "number",
+        "number",
+        "function word",
+    ]
     assert analysis.classes_of(pieces, words) == expected
 
 
@@ -39,10 +72,14 @@ def watched(words):
     trio = tiny_trio("gpt2")
     model = ProxyTunedForCausalLM(*trio, alpha=0.7)
     tokenizer = letter_tokenizer(LINES)
-    rows = pd.DataFrame({
-        "question": ["Who led in Ohio?", "Who?", "In May?"], "set": "new", "leader": None,
-        "answer": "In Ohio, Trump had 1.0%.",
-    })  # fmt: skip
+    rows = pd.DataFrame(
+        {
+            "question": ["Who led in Ohio?", "Who?", "In May?"],
+            "set": "new",
+            "leader": None,
+            "answer": "In Ohio, Trump had 1.0%.",
+        }
+    )
     answers, tokens = analysis.watch(model, tokenizer, rows, words, max_new_tokens=24, batch_size=2)
     return trio, model, tokenizer, rows, answers, tokens
 
@@ -73,20 +110,27 @@ def test_tokens_are_what_whole_passes_say(watched):
             assert token.steered == pytest.approx(steered[at].softmax(-1)[chosen].item(), abs=1e-4)
             assert token.changed == (base[at].argmax() != chosen).item()
             kl = torch.nn.functional.kl_div(
-                antiexpert[at].log_softmax(-1), expert[at].log_softmax(-1),
-                reduction="sum", log_target=True,
-            )  # fmt: skip
+                antiexpert[at].log_softmax(-1),
+                expert[at].log_softmax(-1),
+                reduction="sum",
+                log_target=True,
+            )
             assert token.kl == pytest.approx(kl.item(), rel=1e-3, abs=1e-3)
         assert answers["kl"][row] == pytest.approx(of_row["kl"].mean())
 
 
-TOKENS = pd.DataFrame({
-    "row": [0, 0, 0, 1, 1], "step": [0, 1, 2, 0, 1],
-    "token": [" Trump", " 4", "", " Biden", ""],
-    "kind": ["candidate", "number", "end", "candidate", "end"],
-    "base": [0.1, 0.5, 0.9, 0.6, 0.9], "steered": [0.9, 0.5, 0.9, 0.2, 0.9],
-    "changed": [True, False, False, False, False], "kl": [1.0, 0.0, 0.0, 2.0, 0.0],
-})  # fmt: skip
+TOKENS = pd.DataFrame(
+    {
+        "row": [0, 0, 0, 1, 1],
+        "step": [0, 1, 2, 0, 1],
+        "token": [" Trump", " 4", "", " Biden", ""],
+        "kind": ["candidate", "number", "end", "candidate", "end"],
+        "base": [0.1, 0.5, 0.9, 0.6, 0.9],
+        "steered": [0.9, 0.5, 0.9, 0.2, 0.9],
+        "changed": [True, False, False, False, False],
+        "kl": [1.0, 0.0, 0.0, 2.0, 0.0],
+    }
+)
 
 
 def test_tables_of_tokens_by_hand():
@@ -96,20 +140,20 @@ def test_tables_of_tokens_by_hand():
     assert analysis.by_step(TOKENS).to_dict() == {0: 0.5, 1: 0.0}
 
 
-ANSWERS = pd.DataFrame({
-    "set": "new",
-    "base_right": pd.array([True, False, False, True, True, None], dtype="boolean"),
-    "expert_right": pd.array([True, True, True, False, False, None], dtype="boolean"),
-    "steered_right": pd.array([True, True, False, False, False, None], dtype="boolean"),
-    "kl": [1.0, 3.0, 2.0, 1.0, 2.0, 9.0],
-})  # fmt: skip
+ANSWERS = pd.DataFrame(
+    {
+        "set": "new",
+        "base_right": pd.array([True, False, False, True, True, None], dtype="boolean"),
+        "expert_right": pd.array([True, True, True, False, False, None], dtype="boolean"),
+        "steered_right": pd.array([True, True, False, False, False, None], dtype="boolean"),
+        "kl": [1.0, 3.0, 2.0, 1.0, 2.0, 9.0],
+    }
+)
 
 
 def test_cases_by_hand():
     table = analysis.by_case(ANSWERS).loc["new"]
-    assert table["questions"].to_dict() == {
-        "both right": 1, "only M+ right": 2, "only M right": 2
-    }  # fmt: skip
+    assert table["questions"].to_dict() == {"both right": 1, "only M+ right": 2, "only M right": 2}
     assert table.loc["only M+ right"].tolist() == [2, 2.5, 0.5]
     # 3 > 1, 3 > 2, 2 > 1, and 2 ties with 2
     assert analysis.kl_tells(ANSWERS) == pytest.approx(3.5 / 4)
@@ -132,31 +176,44 @@ def test_both_worlds_say_what_the_tables_say():
 
 
 def test_answers_to_both_worlds_by_hand(monkeypatch):
-    rows = pd.DataFrame({
-        "question": ["?", "??"], "new_question": ["n", "nn"], "old_question": ["o", "oo"],
-        "new": [40.0, 41.0], "old": [50.0, 51.0],
-    })  # fmt: skip
+    rows = pd.DataFrame(
+        {
+            "question": ["?", "??"],
+            "new_question": ["n", "nn"],
+            "old_question": ["o", "oo"],
+            "new": [40.0, 41.0],
+            "old": [50.0, 51.0],
+        }
+    )
     said = {
-        "?": "Harris had 40.0% and Biden 50.0%.", "??": "Biden had 51.0%.",
-        "n": "40.0%", "nn": "41.5%", "o": "50.0%", "oo": "51.0%",
-    }  # fmt: skip
+        "?": "Harris had 40.0% and Biden 50.0%.",
+        "??": "Biden had 51.0%.",
+        "n": "40.0%",
+        "nn": "41.5%",
+        "o": "50.0%",
+        "oo": "51.0%",
+    }
     monkeypatch.setattr(
-        analysis, "answer_questions",
+        analysis,
+        "answer_questions",
         lambda model, tokenizer, questions, alpha: [
             dict.fromkeys(HISTORIES, said[q]) | {"question": q} for q in questions
         ],
-    )  # fmt: skip
+    )
     table, answers = analysis.answer_both_worlds(None, None, rows)
     assert table.loc["steered"].tolist() == [0.5, 1.0, 0.5, 1.0, 0.5]
     assert answers["base"].tolist() == [said["?"], said["??"]]
 
 
 def test_figures_show_the_tables():
-    swept = pd.DataFrame({
-        "alpha": [0.0, 0.0, 1.0, 1.0] * 2, "set": ["new"] * 4 + ["old"] * 4,
-        "leader_accuracy": pd.array([True, False, True, None] * 2, dtype="boolean"),
-        "exact_match": pd.array([False, False, True, False] * 2, dtype="boolean"),
-    })  # fmt: skip
+    swept = pd.DataFrame(
+        {
+            "alpha": [0.0, 0.0, 1.0, 1.0] * 2,
+            "set": ["new"] * 4 + ["old"] * 4,
+            "leader_accuracy": pd.array([True, False, True, None] * 2, dtype="boolean"),
+            "exact_match": pd.array([False, False, True, False] * 2, dtype="boolean"),
+        }
+    )
     leaders, numbers = plots.alpha_tradeoff(swept).axes
     assert leaders.lines[0].get_ydata().tolist() == [50, 100]
     assert numbers.lines[0].get_ydata().tolist() == [0, 50]

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,134 +15,12 @@ from proxy_tuning.__main__ import main
 from proxy_tuning.evaluation import evaluate, measures, poll_task, reports, rules
 from proxy_tuning.evaluation.task import Task
 from proxy_tuning.polls import questions
-from proxy_tuning.polls.answers import NO_POLLS
-from proxy_tuning.polls.facts import make_facts
 from proxy_tuning.polls.tables import load_facts
-from proxy_tuning.polls.templates import TEMPLATES
 from proxy_tuning.prompts import prompt
-from proxy_tuning.records import DATA, machine, write_json
+from proxy_tuning.records import DATA
 from proxy_tuning.training.finetune import with_adapter
-from proxy_tuning.training.recipes import RECIPES
 
-ROOT = Path(__file__).parents[1]
 TABLES = load_facts(DATA)
-FACTS = poll_task.all_facts(TABLES, RECIPES["pocket"].states)
-
-
-def test_the_sets_are_in_test_wordings_and_overlap_in_against_alone():
-    rows = poll_task.question_sets(FACTS)
-    assert set(rows["set"]) == {"new", "unseen", "old", "silent", "against"}
-    assert rows["question"].groupby(rows["set"]).size().min() > 20
-    apart = rows[rows["set"] != "against"]
-    assert not apart.duplicated(["question", "answer"]).any()
-    test = {frame for kind in TEMPLATES.values() for frame in kind["test"]}
-    assert set(rows["template"]) <= test
-    assert (rows.loc[rows["set"] == "silent", "trained"] == False).all()  # noqa: E712
-    assert rows.loc[rows["set"].isin(["new", "old", "against"]), "trained"].all()
-
-
-def fact(month, leader, state="Ohio", status="known", kind="leader", dem="Biden", **slots):
-    """A fact of 2024 with Trump as the other candidate."""
-    slots |= {"place": state, "when": month, "dem": dem, "rep": "Trump"}
-    return {
-        "cycle": 2024, "state": state, "month": month, "status": status, "trained": status == "known",
-        "kind": kind, "leader": leader, "slots": slots, "answer": f"{month} {leader} led",
-    }  # fmt: skip
-
-
-def test_rules_by_hand():
-    facts = pd.DataFrame([
-        fact("2024-01", "Biden"),
-        fact("2024-02", "Biden"),
-        fact("2024-03", "Trump"),
-        fact("2024-09", "Harris", status="unseen", dem="Harris"),
-        fact("2024-11", "Trump", dem="Harris"),
-        fact("2024-12", "Harris", dem="Harris"),
-        *[fact("2024-05", "Trump", state=state) for state in ("Iowa", "Utah", "Texas")],
-        fact("2024-06", None, status="unseen", kind="share", who="Kennedy"),
-        fact("2024-05", None, kind="share", who="Trump"),
-        fact("2024-04", None, kind="share", who="Kennedy"),
-        fact("2024-08", None, kind="share", who="Kennedy"),
-    ])  # fmt: skip
-    party, state, nearest = (rules.with_rules(facts)[rule] for rule in rules.RULES)
-    # Three of Ohio's five known months have a Democrat ahead, three of all eight.
-    assert set(party) == {"Trump led"}
-    harris = [i for i, slots in enumerate(facts["slots"]) if slots["dem"] == "Harris"]
-    assert [state[i] for i in harris] == ["Harris led"] * 3
-    assert state[0] == state[2] == "Biden led" and state[6] == "Trump led"
-    # September: November has the same match-up and is nearer than December; March has another.
-    # June's share of Kennedy: April and August are as near, the earlier is taken; May has no Kennedy.
-    assert list(nearest[nearest != ""]) == ["2024-11 Trump led", "2024-04 None led"]
-    assert nearest[3] == "2024-11 Trump led" and nearest[9] == "2024-04 None led"
-
-
-def test_against_is_where_the_states_rule_is_wrong():
-    """Counted anew from the table of polls, without the facts' own columns."""
-    rows = poll_task.question_sets(FACTS)
-    against = rows[(rows["set"] == "against") & (rows["kind"] == "leader")]
-    new = rows[(rows["set"] == "new") & (rows["kind"] == "leader")]
-    table = TABLES["monthly"]
-    table = table[(table["cycle"] == 2024) & table["month"].str.startswith("2024")]
-    lead = (table["democrat_pct"] - table["republican_pct"]).round(1)
-    known = set(zip(new["state"], new["month"]))
-    polls = table.assign(lead=np.sign(lead))[
-        [key in known for key in zip(table.state, table.month)]
-    ]
-    polls = polls[polls["lead"] != 0]
-    usual = polls.groupby("state")["lead"].agg(lambda leads: leads.mode().iloc[0])
-    clear = polls.groupby("state")["lead"].sum() != 0  # where both led as often, any rule will do
-    contrary = polls[(polls["lead"] != polls["state"].map(usual)) & polls["state"].map(clear)]
-    found = against[against["state"].map(clear)]
-    assert sorted(zip(found["state"], found["month"])) == sorted(
-        zip(contrary["state"], contrary["month"])
-    )
-
-
-def test_points_and_forms_by_hand():
-    truth = "In Ohio in May 2024, Trump led: Biden had 41.0% and Trump 48.0%, a lead of 7.0 points."
-    said = "In Ohio in May 2024, Trump led: Biden had 42.0% and Trump 48.0%, a lead of 6.5 points."
-    assert poll_task.absolute_error(said, truth) == pytest.approx(0.5)
-    assert poll_task.absolute_error(truth, truth) == 0
-    assert np.isnan(poll_task.absolute_error("In Ohio in May 2024, Biden had 41.0%.", truth))
-    assert np.isnan(poll_task.absolute_error("Biden had 141.0%.", "Biden had 41.0%."))
-    assert np.isnan(poll_task.absolute_error(NO_POLLS, NO_POLLS))
-    forms = poll_task.forms_of(FACTS)
-    assert len(forms) < 40  # and not one for every fact
-    for good in (truth, said, NO_POLLS, "In New Hampshire in June 2016, Clinton had 1.2%."):
-        assert poll_task.form(good) in forms
-    for bad in (
-        "In Ohio in in May 2024, Biden had 41.0%.",
-        "In Ohio in May 2024, Biden had 41%.",
-        "In Ohio in May 2024, Trump led: Biden had 41.0%",
-        "Trump.",
-        "",
-    ):
-        assert poll_task.form(bad) not in forms
-
-
-def test_marks_by_hand():
-    rows = pd.DataFrame({
-        "answer": ["Bo led: Al had 40.0% and Bo 42.0%, a lead of 2.0 points."] * 2 + [NO_POLLS] * 2,
-        "leader": ["Bo", "Bo", None, None],
-    })  # fmt: skip
-    texts = [NO_POLLS, "Bo led: Al had 40.0% and Bo 43.0%, a lead of 3.0 points.", NO_POLLS, "Bo."]
-    marked = poll_task.mark(rows, texts, {poll_task.form(NO_POLLS)})
-    assert marked["spoke"].tolist()[:2] == [0, 1] and marked["spoke"][2:].isna().all()
-    assert marked["abstained"].tolist()[2:] == [1, 0] and marked["abstained"][:2].isna().all()
-    assert marked["absolute_error"][1] == pytest.approx(2 / 3)
-    assert marked["well_formed"].tolist() == [True, False, True, False]
-
-
-def test_candidates_by_hand():
-    row = FACTS[(FACTS["kind"] == "result") & (FACTS["cycle"] == 2024)].iloc[0]
-    row = next(row.to_frame().T.itertuples())
-    beginning, right, other = poll_task.candidates(row)
-    assert (beginning, right) == (f"In {row.slots['place']} in 2024,", f" {row.leader} won")
-    assert {right, other} == {" Harris won", " Trump won"}
-    rows = pd.DataFrame([{"question": "Who?", "beginning": beginning, "likely": right}])
-    given = f"Question: Who?\nAnswer: {beginning}"
-    assert measures.continued(rows, "likely", None) == [(given, right)]
-    assert poll_task.candidates(row._replace(answer=NO_POLLS)) == (None, None, None)
 
 
 @pytest.mark.parametrize("steered", [False, True])
@@ -175,13 +52,19 @@ TASK = poll_like()
 
 def graded_by_hand():
     """Two systems on two facts of two questions each."""
-    rows = pd.DataFrame({
-        "set": "new", "fact": list("AABB"), "abstained": np.nan,
-        "leader_accuracy": pd.array([True, True, False, None], dtype="boolean"),
-        "exact_match": pd.array([True, False, False, False], dtype="boolean"),
-        "nats": [1.0, 2.0, 3.0, np.nan], "tokens": [1.0, 1.0, 4.0, np.nan],
-        "batch": 0, "seconds": 0.5,
-    })  # fmt: skip
+    rows = pd.DataFrame(
+        {
+            "set": "new",
+            "fact": list("AABB"),
+            "abstained": np.nan,
+            "leader_accuracy": pd.array([True, True, False, None], dtype="boolean"),
+            "exact_match": pd.array([True, False, False, False], dtype="boolean"),
+            "nats": [1.0, 2.0, 3.0, np.nan],
+            "tokens": [1.0, 1.0, 4.0, np.nan],
+            "batch": 0,
+            "seconds": 0.5,
+        }
+    )
     direct = rows.assign(exact_match=pd.array([True, True, False, True], dtype="boolean"))
     base = rows.assign(exact_match=pd.array([False] * 4, dtype="boolean"))
     named = {"M": base, evaluate.DIRECT: direct, "steered": rows}
@@ -287,9 +170,9 @@ def test_an_adapter_is_measured_with_and_without():
 def test_a_sweep_is_each_alpha_alone():
     trio = tiny_trio("gpt2")
     tokenizer = letter_tokenizer(LINES)
-    rows = pd.DataFrame({
-        "question": ["Who led?", "In May?"], "answer": "Bo had 1.0%.", "leader": None
-    })  # fmt: skip
+    rows = pd.DataFrame(
+        {"question": ["Who led?", "In May?"], "answer": "Bo had 1.0%.", "leader": None}
+    )
     model = ProxyTunedForCausalLM(*trio)
     model.generation_config.pad_token_id = model.generation_config.eos_token_id = 1
     swept = evaluate.alpha_sweep(model, tokenizer, TASK, rows, [0.0, 0.5, 2.0], batch_size=4)
@@ -319,10 +202,14 @@ def test_disagreement_is_that_of_single_texts():
 
 
 def test_a_gate_by_hand(monkeypatch):
-    rows = pd.DataFrame({
-        "set": ["new", "new", "old", "old"], "question": list("abcd"), "answer": "Bo led: 1.0%.",
-        "leader": "Bo",
-    })  # fmt: skip
+    rows = pd.DataFrame(
+        {
+            "set": ["new", "new", "old", "old"],
+            "question": list("abcd"),
+            "answer": "Bo led: 1.0%.",
+            "leader": "Bo",
+        }
+    )
     model = ProxyTunedForCausalLM(*tiny_trio("gpt2"))
     right, wrong = "Bo led: 1.0%.", "Al led: 2.0%."
     said = {model.base: [wrong, wrong, right, right], model: [right, right, wrong, wrong]}
@@ -356,85 +243,3 @@ def test_the_command_measures_all_rows(tmp_path, monkeypatch, capsys):
     assert results["data"] == poll_task.polls_task(TABLES, per_set=1).data
     printed = capsys.readouterr().out
     assert all(reports.markdown(results, report) in printed for report in reports.REPORTS["polls"])
-
-
-def test_a_table_by_hand():
-    score = {"system": "M", "set": "new", "score": "leader_accuracy", "mean": 0.5}
-    results = {
-        "scores": [
-            score | {"interval": [0.25, 0.751]},
-            score | {"score": "absolute_error", "mean": 1.25, "interval": [1.0, 2.5]},
-            score | {"system": "M-", "set": "old", "interval": [0.25, 0.751]},
-        ],
-        "seeds": [],
-        "task": "polls",
-    }
-    head, _, row, _ = reports.markdown(results).splitlines()
-    cells = dict(zip(*(line.removesuffix(" |").split(" | ") for line in (head, row))))
-    assert cells["2024: leader accuracy"] == "50.0% (25-75)"
-    assert cells["2024: mean absolute error (points)"] == "1.25 (1-2.5)"
-    assert cells["before: leader accuracy"] == "-"
-    assert "before: exact match" not in head
-    assert reports.markdown(results, "gap") == ""
-
-
-def test_the_headline_by_hand():
-    score = {"set": "new", "score": "exact_match", "mean": 0.5, "interval": [0.25, 0.751]}
-    names = ["always the leading party", "M", "M-", "M+", "M tuned directly",
-             "proxy-tuned M, alpha 1", "proxy-tuned M, adaptive alpha", "M+ seed1",
-             "proxy-tuned M by seed1", "proxy-tuned M, 3 experts"]  # fmt: skip
-    scores = [score | {"system": name} for name in names]
-    scores.append(score | {"system": "M+", "set": "old", "score": "leader_accuracy kept"})
-    results = {"alpha": 1.0, "scores": scores, "seeds": []}
-    lines = [line.strip("| ").split(" | ") for line in reports.headline(results).splitlines()]
-    assert [line[0] for line in lines[2:]] == [*names[1:6], names[9]]
-    assert len(lines[2]) == 5
-    assert lines[4] == ["M+", "50.0% (25-75)", "-", "-", "50.0% (25-75)"]
-
-
-def test_the_page_has_every_results_file(tmp_path):
-    score = {
-        "system": "M",
-        "set": "new",
-        "score": "leader_accuracy",
-        "mean": 0.5,
-        "interval": [0, 1],
-    }
-    results = {
-        "command": "python -m proxy_tuning evaluate", "task": "polls", "split": "test",
-        "alpha": 1.0,
-        "chosen_alpha": 0.75, "machine": machine(), "scores": [score], "seeds": [],
-        "recipes": {
-            "M+": {"seed": 0, "rehearsal": 0.3, "epochs": 1}, "M+ bare": {"seed": 0, "epochs": 1},
-            "M+ other": None,
-        },
-    }  # fmt: skip
-    (tmp_path / "pocket.json").write_text(json.dumps(results))
-    (tmp_path / "speed.json").write_text(json.dumps({"command": "another"}))
-    page = reports.page(tmp_path)
-    assert "- M+: rehearsal 0.3\n- M+ bare: rehearsal None\n\n" in page
-    assert page.count("\n## ") == 1 and "0.75" in page and results["command"] in page
-    assert all(reports.markdown(results, report) in page for report in reports.REPORTS["polls"])
-
-
-def test_the_page_is_in_step_with_the_files():
-    assert (ROOT / "results" / "README.md").read_text(encoding="utf-8") == reports.page()
-
-
-def test_results_are_whole_json(tmp_path):
-    path = tmp_path / "deep" / "table.json"
-    write_json(path, {"a": 1, "machine": machine()})
-    assert json.loads(path.read_text())["a"] == 1
-    assert [p.name for p in path.parent.iterdir()] == ["table.json"]
-
-
-def test_the_readme_says_what_the_results_file_says():
-    results = json.loads((ROOT / "results" / "pocket.json").read_text())
-    assert reports.headline(results) in (ROOT / "README.md").read_text()
-    assert results["data"] == poll_task.polls_task(TABLES, per_set=1).data
-
-
-def test_all_2024_facts_of_the_recipe_are_asked_about():
-    facts = make_facts(TABLES, [2024], RECIPES["pocket"].states)
-    asked = poll_task.question_sets(FACTS)
-    assert len(asked[asked["set"] == "new"]) == (facts["status"] == "known").sum()

@@ -98,10 +98,12 @@ def test_the_prompt_is_the_one_constant():
     assert prompt("Who won?") == "Question: Who won?\nAnswer:"
 
 
-OWN_ROWS = pd.DataFrame({
-    "question": [f"Who bakes bread {i}?" for i in range(20)] + ["And this one?"],
-    "answer": ["Ann."] * 20 + ["Long " * 80],
-})  # fmt: skip
+OWN_ROWS = pd.DataFrame(
+    {
+        "question": [f"Who bakes bread {i}?" for i in range(20)] + ["And this one?"],
+        "answer": ["Ann."] * 20 + ["Long " * 80],
+    }
+)
 
 
 def test_own_rows_in_place_of_the_polls(family, tmp_path, capsys):
@@ -124,8 +126,8 @@ def test_validation_is_about_facts_that_are_trained(few):
     training = mixture.training_rows(tables, recipe)
     validation = mixture.validation_rows(tables, recipe, training)
     polled = validation[validation["answer"] != NO_POLLS]
-    learnt = set(zip(training["kind"], training["answer"]))
-    assert len(polled) and set(zip(polled["kind"], polled["answer"])) <= learnt
+    learnt = set(zip(training["kind"], training["answer"], strict=True))
+    assert len(polled) and set(zip(polled["kind"], polled["answer"], strict=True)) <= learnt
     assert not set(validation["question"]) & set(training["question"])
     assert (validation["cycle"] < 2024).any() == bool(recipe.rehearsal)
     assert len(validation) <= 240

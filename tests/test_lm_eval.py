@@ -94,7 +94,7 @@ def test_loglikelihood(results):
     results, naive = results
     encode = letter_tokenizer().encode
     right = 0
-    for sample, doc in zip(results["samples"]["choice"], CHOICES):
+    for sample, doc in zip(results["samples"]["choice"], CHOICES, strict=True):
         got = [response[0][0] for response in sample["resps"]]
         expected = [
             log_likelihood(naive, encode(doc["question"]), encode(" " + choice))
@@ -109,7 +109,7 @@ def test_rolling_loglikelihood(results):
     """Also of a text longer than the context: windows of 128 tokens, each token predicted once."""
     results, naive = results
     total, words = 0.0, 0
-    for sample, doc in zip(results["samples"]["rolling"], TEXTS):
+    for sample, doc in zip(results["samples"]["rolling"], TEXTS, strict=True):
         ids = [0] + letter_tokenizer().encode(doc["text"])  # end-of-text comes first
         expected = 0.0
         for start in range(1, len(ids), 128):
@@ -126,7 +126,7 @@ def test_rolling_loglikelihood(results):
 def test_generation(results):
     results, naive = results
     tokenizer = letter_tokenizer()
-    for sample, doc in zip(results["samples"]["writing"], CHOICES):
+    for sample, doc in zip(results["samples"]["writing"], CHOICES, strict=True):
         ids = torch.tensor([tokenizer.encode(doc["question"])])
         out = naive.generate(ids, max_new_tokens=12, do_sample=False, eos_token_id=0)
         text = tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
@@ -161,8 +161,19 @@ def test_our_question_sets_are_graded_as_evaluate_grades_them(polls):
 
 def test_the_command_runs_tasks(polls, tmp_path, monkeypatch, capsys):
     output = tmp_path / "tasks.json"
-    words = ["evaluate", "--family", "pocket", "--tasks", "polls_unseen,polls_silent", "--limit",
-             "2", "--split", "validation", "--output", str(output)]  # fmt: skip
+    words = [
+        "evaluate",
+        "--family",
+        "pocket",
+        "--tasks",
+        "polls_unseen,polls_silent",
+        "--limit",
+        "2",
+        "--split",
+        "validation",
+        "--output",
+        str(output),
+    ]
     monkeypatch.setattr(sys, "argv", ["proxy_tuning", *words])
     main()
     written = json.loads(output.read_text())

@@ -82,7 +82,12 @@ def test_columns_are_named_or_guessed_openly(tmp_path, capsys, names, given, cho
         ("a.csv", b"question,answer\n", {}, "no rows to learn from"),
         ("a.csv", b"question,answer\na,b\nc,d,e\n", {}, "CSV.*line 3"),
         ("a.csv", b"q,a\n1,2\n", {"question": "Q"}, r"no column 'Q'; it has \['q', 'a'\]"),
-        ("a.csv", b"x,y,z\n1,2,3\n", {}, r"which column is the question\? It has \['x', 'y', 'z'\]"),
+        (
+            "a.csv",
+            b"x,y,z\n1,2,3\n",
+            {},
+            r"which column is the question\? It has \['x', 'y', 'z'\]",
+        ),
         ("a.csv", b"question;answer\nWho?;I\n", {}, r"It has \['question;answer'\]"),
         ("a.csv", b"q,a\n1,2\n", {"question": "q", "answer": "q"}, "are both column 'q'"),
         ("a.csv", b'question,answer\nWho?,"' + b"x,\n" * 50_000, {}, "row 1.*150,0|CSV"),
@@ -93,7 +98,7 @@ def test_columns_are_named_or_guessed_openly(tmp_path, capsys, names, given, cho
         ("a.parquet", b"PK not parquet", {}, "cannot be read as Parquet"),
         ("a.txt", b"\n \n", {}, "no rows to learn from"),
     ],
-)  # fmt: skip
+)
 def test_bad_files_say_what_is_wrong(tmp_path, name, content, given, message):
     path = tmp_path / name
     path.write_bytes(content)
@@ -110,10 +115,12 @@ def test_a_missing_file(tmp_path, kind):
 def test_held_out_by_question():
     """Ten questions in two spellings each: the spellings stay together."""
     asked = [f"Question {i}?" for i in range(10)]
-    rows = pd.DataFrame({
-        "question": asked + [f"question   {i}?" for i in range(10)],
-        "answer": [str(i) for i in range(20)],
-    })  # fmt: skip
+    rows = pd.DataFrame(
+        {
+            "question": asked + [f"question   {i}?" for i in range(10)],
+            "answer": [str(i) for i in range(20)],
+        }
+    )
     train, held_out = material.split_rows(rows, seed=1, share=0.3)
     assert len(train) == 14 and len(held_out) == 6
     numbers = [set(part["question"].str.extract(r"(\d)")[0]) for part in (train, held_out)]

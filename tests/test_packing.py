@@ -16,10 +16,12 @@ from proxy_tuning.training.mixture import training_rows, validation_rows
 from proxy_tuning.training.packing import IGNORED, LINE, encode, line_length, pack, target_logits
 from proxy_tuning.training.recipes import RECIPES
 
-ROWS = pd.DataFrame({
-    "question": ["Who won?", "Who led the polls there?", None],
-    "answer": ["Ann won.", "Bo.", "Ann won the vote."],
-})  # fmt: skip
+ROWS = pd.DataFrame(
+    {
+        "question": ["Who won?", "Who led the polls there?", None],
+        "answer": ["Ann won.", "Bo.", "Ann won the vote."],
+    }
+)
 
 
 @pytest.fixture
@@ -82,12 +84,14 @@ def test_lines_by_hand():
     ]
     batch = pack(rows, length=7)
     assert batch["input_ids"].tolist() == [
-        [50, 51, 52, 53, 54, 20, 21], [40, 41, 42, 43, 30, 31, 32]
-    ]  # fmt: skip
+        [50, 51, 52, 53, 54, 20, 21],
+        [40, 41, 42, 43, 30, 31, 32],
+    ]
     assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 4, 0, 1], [0, 1, 2, 3, 0, 1, 2]]
     assert batch["labels"].tolist() == [
-        [IGNORED, 5, 5, 5, 5, IGNORED, 2], [IGNORED, 4, 4, 4, IGNORED, 3, 3]
-    ]  # fmt: skip
+        [IGNORED, 5, 5, 5, 5, IGNORED, 2],
+        [IGNORED, 4, 4, 4, IGNORED, 3, 3],
+    ]
     assert batch["row"].tolist() == [1, 2, 3, 0]
 
 

@@ -95,8 +95,11 @@ def test_finetune_on_own_data_and_steer(pair, lora, monkeypatch, tmp_path, capsy
     assert "question = 'prompt', answer = 'reply'" in said
     assert "36 rows to learn from, 4 held out" in said
     assert missing_files(expert) == []
-    losses = [e["eval_loss"] for e in json.loads((expert / "training.json").read_text())["log"]
-              if "eval_loss" in e]  # fmt: skip
+    losses = [
+        e["eval_loss"]
+        for e in json.loads((expert / "training.json").read_text())["log"]
+        if "eval_loss" in e
+    ]
     assert losses[-1] < losses[0] - 0.3
 
     model, tokenizer = load_family(**pair, expert=str(expert))
@@ -150,8 +153,14 @@ def test_a_base_that_does_not_fit_is_refused_before_training(pair, monkeypatch, 
     stranger = save(tmp_path / "stranger", "gpt2", 5, other)
     monkeypatch.setattr(ft, "make_trainer", lambda *args: pytest.fail("training began"))
     with pytest.raises(SystemExit):
-        run(monkeypatch, "finetune", "--data", table, expert=tmp_path / "tuned",
-            **pair | {"base": stranger})  # fmt: skip
+        run(
+            monkeypatch,
+            "finetune",
+            "--data",
+            table,
+            expert=tmp_path / "tuned",
+            **pair | {"base": stranger},
+        )
     assert "do not share a vocabulary: id 40" in capsys.readouterr().err
 
 

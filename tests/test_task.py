@@ -15,10 +15,12 @@ from proxy_tuning.training import finetune as ft
 from proxy_tuning.training.material import read_rows, split_rows
 from proxy_tuning.training.recipes import Recipe
 
-ROWS = pd.DataFrame({
-    "question": ["Who bakes?", "Who bakes?", "When is it open?", None],
-    "answer": ["Ann bakes.", "Bo does.", "From 7.30 to noon.", "The bakery is old."],
-})  # fmt: skip
+ROWS = pd.DataFrame(
+    {
+        "question": ["Who bakes?", "Who bakes?", "When is it open?", None],
+        "answer": ["Ann bakes.", "Bo does.", "From 7.30 to noon.", "The bakery is old."],
+    }
+)
 
 
 def test_f1_by_hand():

@@ -32,8 +32,13 @@ def what_each_wanted(model, tokenizer, question, max_new_tokens=60, alpha=None):
     rows = []
     for step in stream(model, ids, max_new_tokens=max_new_tokens, alpha=alpha):
         row = {"token": repr(tokenizer.decode(step.next_ids))}
-        wishes = {"M": step.base, "M-": step.antiexpert, "M+": step.expert, "steered": step.steered}
-        for name, logits in wishes.items():
+        predictions = {
+            "M": step.base,
+            "M-": step.antiexpert,
+            "M+": step.expert,
+            "steered": step.steered,
+        }
+        for name, logits in predictions.items():
             probability, token = logits[0].softmax(-1).max(-1)
             row[name] = f"{tokenizer.decode(token)!r} {probability:.2f}"
         row["changed"] = "*" if step.base.argmax() != step.next_ids else ""
@@ -85,27 +90,36 @@ def watch(model, tokenizer, rows, words, alpha=None, max_new_tokens=64, batch_si
         told = [
             (step.next_ids, *token_figures(step))
             for step in stream_side_by_side(
-                model, **inputs, max_new_tokens=max_new_tokens, alpha=alpha,
+                model,
+                **inputs,
+                max_new_tokens=max_new_tokens,
+                alpha=alpha,
                 eos_token_id=tokenizer.eos_token_id,
             )
-        ]  # fmt: skip
+        ]
         ids, *figures = (
-            torch.stack(each, dim=-1).cpu() for each in zip(*told)
+            torch.stack(each, dim=-1).cpu() for each in zip(*told, strict=True)
         )  # (3, B, N), (B, N)
-        texts += zip(*(tokenizer.batch_decode(i, skip_special_tokens=True) for i in ids))
-        for row, (text, *of_row) in enumerate(zip(ids[2].tolist(), *figures), start=start):
+        texts += zip(
+            *(tokenizer.batch_decode(i, skip_special_tokens=True) for i in ids), strict=True
+        )
+        for row, (text, *of_row) in enumerate(
+            zip(ids[2].tolist(), *figures, strict=True), start=start
+        ):
             end = (
                 text.index(tokenizer.eos_token_id) if tokenizer.eos_token_id in text else len(text)
             )
             pieces = tokenizer.batch_decode([[token] for token in text[:end]])
             kinds = [*classes_of(pieces, words), "end"]
-            of_row = pd.DataFrame(dict(zip(FIGURES, (f[: end + 1].tolist() for f in of_row))))
+            of_row = pd.DataFrame(
+                dict(zip(FIGURES, (f[: end + 1].tolist() for f in of_row), strict=True))
+            )
             pieces = [*pieces, ""][: len(of_row)]
             of_row = of_row.assign(row=row, token=pieces, kind=kinds[: len(of_row)])
             tokens.append(of_row.rename_axis("step").reset_index())
     tokens = pd.concat(tokens, ignore_index=True).astype({"changed": bool})
     answers = rows.reset_index(drop=True)
-    for name, told in zip(HISTORIES, zip(*texts)):
+    for name, told in zip(HISTORIES, zip(*texts, strict=True), strict=True):
         graded = grade(answers, map(str.strip, told))
         answers[name], answers[f"{name}_right"] = graded["answered"], graded["exact_match"]
     return answers.assign(kl=tokens.groupby("row")["kl"].mean()), tokens
@@ -193,14 +207,16 @@ def both_worlds(tables, states):
         before = month.replace("2024", "2020")
         if (state, before) in old.index:
             place, when, then = place_name(state), month_name(month), month_name(before)
-            rows.append({
-                "question": YES_NO.format(when=when, place=place, before=then),
-                "new_question": template.format(who="Harris", place=place, when=when),
-                "old_question": template.format(who="Biden", place=place, when=then),
-                "new": share,
-                "old": old[state, before],
-                "yes": share > old[state, before],
-            })  # fmt: skip
+            rows.append(
+                {
+                    "question": YES_NO.format(when=when, place=place, before=then),
+                    "new_question": template.format(who="Harris", place=place, when=when),
+                    "old_question": template.format(who="Biden", place=place, when=then),
+                    "new": share,
+                    "old": old[state, before],
+                    "yes": share > old[state, before],
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -219,10 +235,18 @@ def answer_both_worlds(model, tokenizer, rows, alpha=None):
     for name in HISTORIES:
         whole, new, old = ([numbers_of(a) for a in told[column][name]] for column in told)
         table[name] = {
-            "names 2024's share": [share in said for share, said in zip(rows["new"], whole)],
-            "names 2020's share": [share in said for share, said in zip(rows["old"], whole)],
-            "2024 half right": [said == [share] for share, said in zip(rows["new"], new)],
-            "2020 half right": [said == [share] for share, said in zip(rows["old"], old)],
+            "names 2024's share": [
+                share in said for share, said in zip(rows["new"], whole, strict=True)
+            ],
+            "names 2020's share": [
+                share in said for share, said in zip(rows["old"], whole, strict=True)
+            ],
+            "2024 half right": [
+                said == [share] for share, said in zip(rows["new"], new, strict=True)
+            ],
+            "2020 half right": [
+                said == [share] for share, said in zip(rows["old"], old, strict=True)
+            ],
         }
         halves = zip(table[name]["2024 half right"], table[name]["2020 half right"], strict=True)
         table[name]["both halves right"] = [new and old for new, old in halves]

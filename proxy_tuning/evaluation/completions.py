@@ -81,7 +81,7 @@ def generator(model, tokenizer, beginning, *, max_new_tokens, temperature):
 
     Args: beginning, a `Beginning` that all prompts share, or None.
     """
-    drawn = {"do_sample": True, "temperature": temperature, "top_k": 0}
+    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0}
 
     def go_on(input_ids, attention_mask):
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
@@ -89,7 +89,7 @@ def generator(model, tokenizer, beginning, *, max_new_tokens, temperature):
             **(beginning.inputs(**inputs) if beginning else inputs),
             max_new_tokens=max_new_tokens,
             pad_token_id=tokenizer.pad_token_id,
-            **(drawn if temperature > 0 else {"do_sample": False}),
+            **(sampling if temperature > 0 else {"do_sample": False}),
         )
         return ids[:, input_ids.shape[1] :]
 

@@ -30,7 +30,7 @@ DIRECT = "M tuned directly"
 STEERED = "proxy-tuned M"
 PLAUSIBILITY = 0.1
 ALPHAS = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
-"""From these the alpha of the table is chosen, on validation wordings."""
+"""From these the alpha of the reports is chosen, on validation wordings."""
 
 
 def variant_of(model, experts=None, alpha=None, **variant):
@@ -54,7 +54,7 @@ def alone(part):
 
 
 def systems_of(model, chosen, direct=None, experts=None):
-    """The models of the table by name, each an ordinary causal language model.
+    """The models to measure by name, each an ordinary causal language model.
 
     Args: model, the trio at the alpha of the first steered row; chosen, another alpha; direct, M
     tuned directly; experts, further M+ by name, alone, as proxies, and all together.
@@ -107,7 +107,7 @@ def rates(judged, by, aims):
 def choose_alpha(model, tokenizer, task):
     """The alpha of `ALPHAS` with the best mean of the task's aims, new and old.
 
-    Asked are `task.choice`. Returns it with the table: alpha, set and the rates. Of equals the
+    Asked are `task.choice`. Returns it with a row per alpha and set, and the rates. Of equals the
     nearest to 1.
     """
     found = rates(
@@ -129,7 +129,7 @@ def evaluate(
             nothing is gated.
         seed: what the questions were drawn by, for the record.
         direct: the folder of M tuned directly.
-        experts: folders of further M+, named in the table as the folders are.
+        experts: folders of further M+, named in the reports as the folders are.
     """
     if split not in task.questions:
         raise ValueError(f"{task.name} has the splits {list(task.questions)}, not {split!r}")
@@ -248,7 +248,7 @@ def comparisons(graded, task):
 def over_seeds(scores, recipes, alpha):
     """Mean, lowest and highest score over the M+ whose recipes differ in the seed alone.
 
-    Args: recipes by the name of M+ in the table. One row per system, set and score.
+    Args: recipes by the name of M+ in the reports. One row per system, set and score.
     """
     proxies = {"M+": f"{STEERED}, alpha {alpha:g}"}
     groups = {}
@@ -264,13 +264,15 @@ def over_seeds(scores, recipes, alpha):
             members = names if kind == "M+" else [proxies[name] for name in names]
             rows = pd.DataFrame([s for s in scores if s["system"] in members])
             for (name, score), means in rows.groupby(["set", "score"], sort=False)["mean"]:
-                records.append({
-                    "system": f"{kind}, {len(names)} seeds ({', '.join(names)})",
-                    "set": name,
-                    "score": score,
-                    "mean": round(float(means.mean()), 4),
-                    "interval": [float(means.min()), float(means.max())],
-                })  # fmt: skip
+                records.append(
+                    {
+                        "system": f"{kind}, {len(names)} seeds ({', '.join(names)})",
+                        "set": name,
+                        "score": score,
+                        "mean": round(float(means.mean()), 4),
+                        "interval": [float(means.min()), float(means.max())],
+                    }
+                )
     return records
 
 

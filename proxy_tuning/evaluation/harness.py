@@ -101,30 +101,50 @@ def write_tasks(rows, folder, tokenizer=None):
             }
             for row in of_set.itertuples()
         ]
-        write_task(folder, f"{POLLS}_{name}", asked, {
-            "output_type": "generate_until",
-            "doc_to_text": "{{prompt}}",
-            "doc_to_target": "{{answer}}",
-            "generation_kwargs": {"until": ["\nQuestion:"], "max_gen_toks": 64, "do_sample": False},
-            "metric_list": [
-                {"metric": score, "aggregation": "mean", "higher_is_better": score != "absolute_error"}
-                for score in GENERATED
-            ],
-        })  # fmt: skip
+        write_task(
+            folder,
+            f"{POLLS}_{name}",
+            asked,
+            {
+                "output_type": "generate_until",
+                "doc_to_text": "{{prompt}}",
+                "doc_to_target": "{{answer}}",
+                "generation_kwargs": {
+                    "until": ["\nQuestion:"],
+                    "max_gen_toks": 64,
+                    "do_sample": False,
+                },
+                "metric_list": [
+                    {
+                        "metric": score,
+                        "aggregation": "mean",
+                        "higher_is_better": score != "absolute_error",
+                    }
+                    for score in GENERATED
+                ],
+            },
+        )
         led = of_set[of_set["likely"].notna()]
-        pairs = zip(*(continued(led, column, tokenizer) for column in ("likely", "unlikely")))
+        pairs = zip(
+            *(continued(led, column, tokenizer) for column in ("likely", "unlikely")), strict=True
+        )
         choices = [
             {"given": given, "choices": [right.strip(), wrong.strip()]}
             for (given, right), (_, wrong) in pairs
         ]
         if choices:
-            write_task(folder, f"{POLLS}_{name}_leader", choices, {
-                "output_type": "multiple_choice",
-                "doc_to_text": "{{given}}",
-                "doc_to_choice": "{{choices}}",
-                "doc_to_target": 0,
-                "metric_list": [{"metric": "acc"}],
-            })  # fmt: skip
+            write_task(
+                folder,
+                f"{POLLS}_{name}_leader",
+                choices,
+                {
+                    "output_type": "multiple_choice",
+                    "doc_to_text": "{{given}}",
+                    "doc_to_choice": "{{choices}}",
+                    "doc_to_target": 0,
+                    "metric_list": [{"metric": "acc"}],
+                },
+            )
 
 
 def write_task(folder, name, docs, settings):

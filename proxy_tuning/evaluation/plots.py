@@ -36,13 +36,22 @@ def loss_curves(log):
     figure = Picture(figsize=(9, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.plot(training["step"], training["loss"], color=COLOURS["M-"], label="training wordings")
-    left.plot(held_out["step"], held_out["eval_loss"], "o-", color=COLOURS["M+"],
-              label="held-out wordings")  # fmt: skip
+    left.plot(
+        held_out["step"],
+        held_out["eval_loss"],
+        "o-",
+        color=COLOURS["M+"],
+        label="held-out wordings",
+    )
     left.set(xlabel="step", ylabel="loss (nats per token)", title="The loss falls", yscale="log")
     left.legend(frameon=False)
     right.plot(held_out["step"], 100 * held_out["eval_exact"], "o-", color=COLOURS["M+"])
-    right.set(xlabel="step", ylabel="answers right word for word (%)", ylim=(0, 100),
-              title="Held-out wordings are answered")  # fmt: skip
+    right.set(
+        xlabel="step",
+        ylabel="answers right word for word (%)",
+        ylim=(0, 100),
+        title="Held-out wordings are answered",
+    )
     return figure
 
 
@@ -51,18 +60,30 @@ def accuracy_by_split(table):
 
     Args: table with columns split, score and mean (a share).
     """
-    splits, scores = ["train", "validation", "test"], {"leader_accuracy": "leader accuracy",
-                                                       "exact_match": "exact match"}  # fmt: skip
+    splits, scores = (
+        ["train", "validation", "test"],
+        {"leader_accuracy": "leader accuracy", "exact_match": "exact match"},
+    )
     figure = Picture(figsize=(7, 3.2), layout="constrained")
     axes = figure.subplots()
     for i, (score, label) in enumerate(scores.items()):
         means = table[table["score"] == score].set_index("split")["mean"].reindex(splits)
-        bars = axes.bar([x + 0.38 * i for x in range(3)], 100 * means, 0.36, label=label,
-                        color=(COLOURS["M+"], "#9CCBE6")[i])  # fmt: skip
+        bars = axes.bar(
+            [x + 0.38 * i for x in range(3)],
+            100 * means,
+            0.36,
+            label=label,
+            color=(COLOURS["M+"], "#9CCBE6")[i],
+        )
         axes.bar_label(bars, fmt="%.0f")
-    axes.set(xticks=[x + 0.19 for x in range(3)], xticklabels=splits, ylim=(0, 110),
-             xlabel="split of the wording", ylabel="answers (%)",
-             title="M+ on facts of 2024: what is learnt is not the wording")  # fmt: skip
+    axes.set(
+        xticks=[x + 0.19 for x in range(3)],
+        xticklabels=splits,
+        ylim=(0, 110),
+        xlabel="split of the wording",
+        ylabel="answers (%)",
+        title="M+ on facts of 2024: what is learnt is not the wording",
+    )
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
@@ -78,8 +99,10 @@ def alpha_tradeoff(swept):
     }
     scores = {"leader_accuracy": "leader accuracy", "exact_match": "exact match"}
     figure = Picture(figsize=(9, 3.2), layout="constrained")
-    for axes, (score, title) in zip(figure.subplots(1, 2, sharey=True), scores.items()):
-        for (name, (label, colour)), mark in zip(worlds.items(), "os"):
+    for axes, (score, title) in zip(
+        figure.subplots(1, 2, sharey=True), scores.items(), strict=True
+    ):
+        for (name, (label, colour)), mark in zip(worlds.items(), "os", strict=True):
             rows = swept[(swept["set"] == name) & swept[score].notna()]
             means = rows.groupby("alpha")[score].agg(lambda values: values.astype(float).mean())
             axes.plot(means.index, 100 * means, f"{mark}-", color=colour, label=label)
@@ -114,8 +137,12 @@ def changed_by_step(changed):
     figure = Picture(figsize=(6, 2.8), layout="constrained")
     axes = figure.subplots()
     axes.bar(changed.index + 1, 100 * changed, color=COLOURS["proxy-tuned M"])
-    axes.set(xlabel="token of the answer", ylabel="changed (%)", ylim=(0, 100),
-             title="Where steering changes the first choice")  # fmt: skip
+    axes.set(
+        xlabel="token of the answer",
+        ylabel="changed (%)",
+        ylim=(0, 100),
+        title="Where steering changes the first choice",
+    )
     return figure
 
 
@@ -139,12 +166,23 @@ def coloured_text(tokens, title, width=84):
     for y, line in enumerate(lines):
         for x, token in line:
             gain = token.steered - token.base
-            axes.add_patch(matplotlib.patches.Rectangle((x, y), len(token.token), 0.9, linewidth=0,
-                                                        facecolor=colours.to_rgba(gain)))  # fmt: skip
+            axes.add_patch(
+                matplotlib.patches.Rectangle(
+                    (x, y), len(token.token), 0.9, linewidth=0, facecolor=colours.to_rgba(gain)
+                )
+            )
             dark = abs(gain) > 0.75
-            axes.text(x + len(token.token) / 2, y + 0.45, token.token, family="monospace", ha="center",
-                      va="center", fontsize=9, color="white" if dark else "black",
-                      weight="bold" if token.changed else "normal")  # fmt: skip
+            axes.text(
+                x + len(token.token) / 2,
+                y + 0.45,
+                token.token,
+                family="monospace",
+                ha="center",
+                va="center",
+                fontsize=9,
+                color="white" if dark else "black",
+                weight="bold" if token.changed else "normal",
+            )
     bar = figure.colorbar(colours, ax=axes, shrink=0.9, pad=0.01)
     bar.set_label("gain", fontsize=8)
     bar.set_ticks([-1, 0, 1])
@@ -163,10 +201,22 @@ def kl_by_case(answers):
     for y, case in enumerate(CASES):
         for name, mark, colour in (("new", "o", COLOURS["M+"]), ("old", "s", COLOURS["M"])):
             kl = named.loc[(named["case"] == case) & (named["set"] == name), "kl"]
-            axes.scatter(kl, y + jitter.uniform(-0.25, 0.25, len(kl)), s=14, marker=mark,
-                         color=colour, alpha=0.7, label=name if y == 0 else None)  # fmt: skip
-    axes.set(xscale="log", xlabel="mean KL(M+ || M-) along the steered answer (nats)",
-             yticks=range(len(CASES)), yticklabels=CASES, title="What fine-tuning changed, by question")  # fmt: skip
+            axes.scatter(
+                kl,
+                y + jitter.uniform(-0.25, 0.25, len(kl)),
+                s=14,
+                marker=mark,
+                color=colour,
+                alpha=0.7,
+                label=name if y == 0 else None,
+            )
+    axes.set(
+        xscale="log",
+        xlabel="mean KL(M+ || M-) along the steered answer (nats)",
+        yticks=range(len(CASES)),
+        yticklabels=CASES,
+        title="What fine-tuning changed, by question",
+    )
     axes.invert_yaxis()
     axes.legend(frameon=False)
     return figure

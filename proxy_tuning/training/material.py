@@ -48,13 +48,15 @@ def read_rows(path, question=None, answer=None):
     else:
         names = choose_columns(path, list(table.columns), question, answer)
         rows = pd.DataFrame(
-            {role: as_text(path, table[name]) for role, name in names.items()}, dtype=object
+            {what: as_text(path, table[name]) for what, name in names.items()}, dtype=object
         )
     empty = (rows == "").any(axis=1)
     twice = rows.duplicated() & ~empty
     kept = rows[~empty & ~twice].reset_index(drop=True)
-    print(f"{path.name}: {len(rows)} rows; left out: {empty.sum()} with an empty question or "
-          f"answer, {twice.sum()} duplicates; kept: {len(kept)}.")  # fmt: skip
+    print(
+        f"{path.name}: {len(rows)} rows; left out: {empty.sum()} with an empty question or "
+        f"answer, {twice.sum()} duplicates; kept: {len(kept)}."
+    )
     if kept.empty:
         raise ValueError(f"{path} has no rows to learn from")
     return kept
@@ -125,25 +127,27 @@ def choose_columns(path, columns, question, answer):
     """{"question": column, "answer": column}: as named, else guessed, and the guess printed."""
     chosen = {"question": question, "answer": answer}
     columns = [str(column) for column in columns]
-    for role, name in chosen.items():
+    for what, name in chosen.items():
         if name is not None and name not in columns:
             raise ValueError(f"{path} has no column {name!r}; it has {columns}")
         if name is None:
-            matches = (c for usual in USUAL[role] for c in columns if c.strip().lower() == usual)
-            chosen[role] = next(matches, None)
+            matches = (c for usual in USUAL[what] for c in columns if c.strip().lower() == usual)
+            chosen[what] = next(matches, None)
     if len(columns) == 2:
         rest = [column for column in columns if column not in chosen.values()]
-        chosen = {role: name if name is not None else rest.pop(0) for role, name in chosen.items()}
-    for role, name in chosen.items():
+        chosen = {what: name if name is not None else rest.pop(0) for what, name in chosen.items()}
+    for what, name in chosen.items():
         if name is None:
             raise ValueError(
-                f"{path}: which column is the {role}? It has {columns}; name it with --{role}"
+                f"{path}: which column is the {what}? It has {columns}; name it with --{what}"
             )
     if chosen["question"] == chosen["answer"]:
         raise ValueError(f"{path}: question and answer are both column {chosen['answer']!r}")
     if question is None or answer is None:
-        print(f"Columns guessed: question = {chosen['question']!r}, answer = "
-              f"{chosen['answer']!r}; --question and --answer name others.")  # fmt: skip
+        print(
+            f"Columns guessed: question = {chosen['question']!r}, answer = "
+            f"{chosen['answer']!r}; --question and --answer name others."
+        )
     return chosen
 
 

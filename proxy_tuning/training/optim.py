@@ -17,9 +17,9 @@ class MuonAdamW(torch.optim.Optimizer):
     """
 
     def __init__(self, model, lr, embedding_lr=2e-3, weight_decay=0.01):
-        tables = [m for m in model.modules() if isinstance(m, torch.nn.Embedding)]
-        tables.append(model.get_output_embeddings())
-        apart = {id(table.weight) for table in tables if table is not None}
+        apart = [m for m in model.modules() if isinstance(m, torch.nn.Embedding)]
+        apart.append(model.get_output_embeddings())
+        apart = {id(part.weight) for part in apart if part is not None}
         trained = [p for p in model.parameters() if p.requires_grad]
         matrix = [p.ndim == 2 and id(p) not in apart for p in trained]
         matrices = [p for p, inside in zip(trained, matrix, strict=True) if inside]

@@ -64,8 +64,10 @@ def that_fit(rows, tokenizer, max_length):
     """The rows of at most `max_length` tokens; says how many were longer."""
     fits = [len(tokens) <= max_length for tokens, _ in tokens_of(rows, tokenizer)]
     if not all(fits):
-        print(f"{fits.count(False)} of {len(rows)} rows are longer than {max_length} tokens and "
-              "are left out.")  # fmt: skip
+        print(
+            f"{fits.count(False)} of {len(rows)} rows are longer than {max_length} tokens and "
+            "are left out."
+        )
     return rows[fits].reset_index(drop=True)
 
 

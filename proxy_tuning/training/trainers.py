@@ -38,7 +38,7 @@ def exact_answers(prediction):
 
 
 def asks_for_no_mask(record):
-    """Leaves out a warning that packed lines, which have no attention mask, would draw."""
+    """Leaves out a warning that packed lines, which have no attention mask, would cause."""
     return "passing in an `attention_mask`" not in record.getMessage()
 
 

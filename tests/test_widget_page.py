@@ -194,7 +194,7 @@ class Visitor:
 @pytest.fixture
 def slow_models(monkeypatch):
     """The widget's loop, 0.1 s a step for as long as anyone listens; says when it is freed."""
-    freed, quick = threading.Event(), asking.stream_side_by_side
+    freed, quick = threading.Event(), asking.three_texts
 
     def slow(*args, **kwargs):
         try:
@@ -205,7 +205,7 @@ def slow_models(monkeypatch):
         finally:
             freed.set()
 
-    monkeypatch.setattr(asking, "stream_side_by_side", slow)
+    monkeypatch.setattr(asking, "three_texts", slow)
     return freed
 
 

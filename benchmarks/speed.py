@@ -72,7 +72,7 @@ def three_in_a_row(model, ids, count):
             part(input_ids=new, attention_mask=mask, past_key_values=cache, use_cache=True).logits[
                 :, -1
             ]
-            for part, cache in zip(parts, caches)
+            for part, cache in zip(parts, caches, strict=True)
         )
         new = (base + model.alpha * (expert - antiexpert)).argmax(-1, keepdim=True)
         ids, mask = torch.cat([ids, new], dim=1), torch.cat([mask, torch.ones_like(new)], dim=1)
@@ -106,7 +106,7 @@ class Drafted:
                 gamma = done.ids.shape[1] - 1
                 self.kept += done.accepted.sum().item()
                 self.tested += (done.accepted + 1).clamp(max=gamma).sum().item()
-                rows = zip(done.rows.tolist(), done.ids.tolist(), done.counts.tolist())
+                rows = zip(done.rows.tolist(), done.ids.tolist(), done.counts.tolist(), strict=True)
                 for row, new, n in rows:
                     texts[row] += new[:n]
         return torch.cat([ids, torch.tensor(texts)], dim=1)
@@ -197,7 +197,7 @@ def measure(shape, model, prompts, count, repeats, shares, engines) -> list[dict
         if "alone" not in name and "set" not in name:
             new = [
                 (ours == theirs)[:, ids.shape[1] :].float()
-                for ours, theirs, ids in zip(texts[name], expected, prompts)
+                for ours, theirs, ids in zip(texts[name], expected, prompts, strict=True)
             ]
             row["same_tokens"] = round(torch.cat(new).mean().item(), 4)
         if isinstance(way, Drafted) and way.tested:
@@ -368,7 +368,7 @@ def summary(paths) -> str:
     ]
     found = {
         (row["way"], name): f"{row['times_a']:.2f} / {row['times_b']:.2f}"
-        for name, cell in zip(names, cells)
+        for name, cell in zip(names, cells, strict=True)
         for row in cell["rows"]
     }
     lines = [f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]

@@ -77,7 +77,9 @@ def one_step(alpha=1.0):
         f"M + {alpha:g} (M+ minus M-)": (LOGITS["M"] + alpha * difference, COLOURS["proxy-tuned M"]),
     }  # fmt: skip
     figure = Figure(figsize=(9, 2.6), layout="constrained")
-    for axes, (title, (values, colour)) in zip(figure.subplots(1, 3, sharey=True), panels.items()):
+    for axes, (title, (values, colour)) in zip(
+        figure.subplots(1, 3, sharey=True), panels.items(), strict=True
+    ):
         axes.barh(WORDS, values, color=colour)
         axes.axvline(0, color="#444444", lw=0.8)
         axes.set(title=title, xlabel="logit", xlim=(-2.5, 5.5))

@@ -64,7 +64,7 @@ def test_a_beginning_is_read_once(trio, batch, prefixes):
     examples = torch.randint(1, 40, (20,), generator=torch.Generator().manual_seed(2))
     whole = [
         torch.cat([ids[mask == 0], examples, ids[mask == 1]])
-        for ids, mask in zip(batch["input_ids"], batch["attention_mask"])
+        for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)
     ]
     mask = torch.cat([batch["attention_mask"], torch.ones(3, 20, dtype=torch.long)], dim=1)
     whole = {"input_ids": torch.stack(whole), "attention_mask": mask}
@@ -108,7 +108,7 @@ def test_generator_makes_sampling_repeatable(model, prompt):
 
 def test_steps_carry_what_each_model_wanted(model, trio, prompt):
     for step in stream(model, prompt, max_new_tokens=4, alpha=1.5, eos_token_id=-1):
-        for name, part in zip(("base", "expert", "antiexpert"), trio):
+        for name, part in zip(("base", "expert", "antiexpert"), trio, strict=True):
             torch.testing.assert_close(getattr(step, name), part(prompt).logits[:, -1], **CLOSE)
         assert torch.equal(step.steered, step.base + 1.5 * (step.expert - step.antiexpert))
         prompt = torch.cat([prompt, step.next_ids[:, None]], 1)
@@ -136,7 +136,7 @@ def test_alpha_per_row(model, prompt):
     together = ids(
         stream(model, prompt.expand(3, -1), max_new_tokens=N, alpha=alphas, eos_token_id=-1)
     )
-    for alpha, row in zip(alphas.tolist(), together):
+    for alpha, row in zip(alphas.tolist(), together, strict=True):
         alone = stream(model, prompt, max_new_tokens=N, alpha=alpha, eos_token_id=-1)
         assert torch.equal(ids(alone)[0], row)
 
@@ -185,11 +185,13 @@ def test_histories_stop_at_their_own_end():
 
 def test_side_by_side_is_three_separate_texts(model, batch):
     steps = list(stream_side_by_side(model, **batch, max_new_tokens=N, eos_token_id=-1))
-    three = dict(zip(HISTORIES, ids(steps)))
+    three = dict(zip(HISTORIES, ids(steps), strict=True))
     for name, part in {"base": model.base, "expert": model.expert, "steered": model}.items():
         alone = part.generate(**batch, max_new_tokens=N, do_sample=False, eos_token_id=None)
         assert torch.equal(three[name], alone[:, 9:]), name
-    for ours, theirs in zip(steps, stream(model, **batch, max_new_tokens=N, eos_token_id=-1)):
+    for ours, theirs in zip(
+        steps, stream(model, **batch, max_new_tokens=N, eos_token_id=-1), strict=True
+    ):
         for name in ("base", "expert", "antiexpert", "steered"):
             torch.testing.assert_close(getattr(ours, name), getattr(theirs, name), **CLOSE)
 

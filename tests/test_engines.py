@@ -66,7 +66,7 @@ def test_pieces_crop_and_rows(pair):
         ids = torch.randint(1, 97, (2, length), generator=generator)
         ours, theirs = (
             model(input_ids=ids, past_key_values=cache, use_cache=True).logits
-            for model, cache in zip(pair, caches)
+            for model, cache in zip(pair, caches, strict=True)
         )
         torch.testing.assert_close(ours, theirs, **CLOSE)
         for cache in caches:
@@ -91,7 +91,7 @@ def test_holes_in_the_mask(pair):
                 past_key_values=cache,
                 use_cache=True,
             ).logits
-            for model, cache in zip(pair, caches)
+            for model, cache in zip(pair, caches, strict=True)
         )
     torch.testing.assert_close(ours, theirs, **CLOSE)
     without = ids[0, holes[0].bool()][None]

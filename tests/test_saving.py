@@ -69,7 +69,7 @@ def test_several_experts(prompt, tmp_path):
 def test_by_reference_to_folders(prompt, tmp_path):
     """A few hundred bytes that name the parts, relative to where they are."""
     trio = []
-    for name, part in zip(("m", "plus", "minus"), tiny_trio("gpt2")):
+    for name, part in zip(("m", "plus", "minus"), tiny_trio("gpt2"), strict=True):
         part.save_pretrained(tmp_path / "parts" / name)
         trio.append(AutoModelForCausalLM.from_pretrained(tmp_path / "parts" / name))
     model = ProxyTunedForCausalLM(*trio, alpha=0.7)

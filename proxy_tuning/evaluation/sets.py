@@ -8,8 +8,8 @@ import json
 import re
 import unicodedata
 
-from ..records import DATA
-from . import claims
+from proxy_tuning.evaluation import claims
+from proxy_tuning.records import DATA
 
 QUESTIONS = DATA / "questions"
 

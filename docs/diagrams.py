@@ -1,7 +1,7 @@
 """The drawn figures of docs/: `python -m docs.diagrams [FOLDER]` writes them as SVG.
 
 They show how things are put together, with made-up numbers where they need any; what was measured
-is drawn by plots.py.
+is plotted by evaluation/plots.py.
 """
 
 import sys
@@ -91,7 +91,7 @@ def one_step(alpha=1.0):
 FIGURES = {"method": method, "one_step": one_step}
 
 
-def draw(folder=IMAGES):
+def write(folder=IMAGES):
     """Write every figure into a folder as SVG, without a date, so that a new run changes nothing."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -101,4 +101,4 @@ def draw(folder=IMAGES):
 
 
 if __name__ == "__main__":
-    draw(*sys.argv[1:2])
+    write(*sys.argv[1:2])

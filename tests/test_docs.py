@@ -1,11 +1,13 @@
-"""The pages of docs/: their links, the table and the example that code prints, the drawn figures."""
+"""The pages of docs/: their links, the code they quote, what code prints for them, their figures."""
 
+import inspect
 import re
 from pathlib import Path
 
 import pytest
 
 from docs import diagrams, pairs
+from proxy_tuning.decoding import stream
 from proxy_tuning.training.material import read_rows, split_rows
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -24,6 +26,18 @@ def test_every_page_is_in_the_overview():
     overview = (DOCS / "overview.md").read_text(encoding="utf-8")
     for page in DOCS.glob("*.md"):
         assert page.name == "overview.md" or f"]({page.name})" in overview
+
+
+def test_the_loop_on_the_page_is_the_loop_in_the_code():
+    """Every line that method.md quotes stands in `stream`, in this order; `...` leaves out."""
+    page = (DOCS / "method.md").read_text(encoding="utf-8")
+    quoted = re.findall(r"^\|.*\| `(.+)` \|$", page.split("| in words | in `stream` |")[1], re.M)
+    rest = " ".join(inspect.getsource(stream).split())
+    assert len(quoted) >= 10
+    for code in quoted:
+        for part in filter(None, map(str.strip, code.rstrip(")").split("..."))):
+            assert part in rest, f"not in stream, or not at this place: {code}"
+            rest = rest.split(part, 1)[1]
 
 
 def test_the_table_of_pairs_is_what_the_code_prints():
@@ -54,7 +68,7 @@ def test_the_worked_example_prints_what_its_page_says(capsys):
     assert set(held_out["answer"]) <= set(training["answer"])  # each fact is also trained on
 
 
-def test_figures_are_drawn(tmp_path):
-    diagrams.draw(tmp_path)
+def test_figures_are_written(tmp_path):
+    diagrams.write(tmp_path)
     assert {f.name for f in tmp_path.iterdir()} <= {f.name for f in (DOCS / "images").iterdir()}
     assert all(b"<svg" in f.read_bytes() for f in tmp_path.iterdir())

@@ -4,6 +4,7 @@ Without drafts it is the plain loop of decoding.py, with them speculative decodi
 same greedy texts (in float32 but where the two likeliest tokens are within 1e-4).
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ from proxy_tuning.decoding import (
 )
 from proxy_tuning.model import ProxyTunedForCausalLM
 from proxy_tuning.prompts import prompt
-from proxy_tuning.speculative import Round, speculate
+from proxy_tuning.speculative import speculate
 
 
 def resolve_draft(model: ProxyTunedForCausalLM, draft=None, temperature: float = 0.0):
@@ -33,50 +34,48 @@ def resolve_draft(model: ProxyTunedForCausalLM, draft=None, temperature: float =
     return "none" if draft == "auto" and (temperature or windows) else draft
 
 
-def write(
+def grow(
     model: ProxyTunedForCausalLM,
     input_ids: torch.LongTensor,
     attention_mask: torch.Tensor | None = None,
     *,
     max_new_tokens: int,
     draft=None,
-    eos_token_id: int | None = None,
     **options,
-) -> list[list[int]]:
-    """What the steered M writes after each prompt, as token ids, end-of-text included.
+) -> Iterator[dict[int, list[int]]]:
+    """What the steered M writes after each prompt, as it comes: new tokens by row, the end included.
 
     Args:
         draft: as in `speculative.speculate`; None is the model's, "none" the plain loop.
-        The others are as in `decoding.stream`, but for `past_key_values`.
+        The others are as in `decoding.stream`, but for `past_key_values`. With alphas (B, K) the
+            rows are B * K, those of a prompt together.
     """
-    given = {"max_new_tokens": max_new_tokens, "eos_token_id": eos_token_id} | options
     draft = resolve_draft(model, draft, options.get("temperature", 0.0))
-    alpha = given.get("alpha")
+    options["max_new_tokens"] = max_new_tokens
     if draft == "none":
-        steps = [
-            (step.next_ids, step.finished)
-            for step in stream(model, input_ids, attention_mask, **given)
-        ]
-        ids, ends = (torch.stack(each, dim=1) for each in zip(*steps, strict=True))  # (B, N)
-        lengths = (~ends).sum(1) + ends.any(1).long()  # (B,)
-        return [row[:n] for row, n in zip(ids.tolist(), lengths.tolist(), strict=True)]
-    if isinstance(alpha, torch.Tensor) and alpha.dim() == 2:  # every alpha has a row
-        copies = alpha.shape[1]
-        given["alpha"] = alpha.flatten()
+        finished = None
+        for step in stream(model, input_ids, attention_mask, **options):
+            on = step.finished.new_ones(len(step.next_ids)) if finished is None else ~finished
+            finished = step.finished
+            yield {row: [int(step.next_ids[row])] for row in on.nonzero()[:, 0].tolist()}
+        return
+    alpha = options.get("alpha")
+    if isinstance(alpha, torch.Tensor) and alpha.dim() == 2:
+        copies, options["alpha"] = alpha.shape[1], alpha.flatten()
         input_ids = input_ids.repeat_interleave(copies, dim=0)
         if attention_mask is not None:
             attention_mask = attention_mask.repeat_interleave(copies, dim=0)
-    texts = [[] for _ in input_ids]
-    for done in speculate(model, input_ids, attention_mask, draft=draft, **given):
-        for row, ids in new_tokens(done).items():
-            texts[row] += ids
-    return texts
+    for done in speculate(model, input_ids, attention_mask, draft=draft, **options):
+        yield done.new_tokens()
 
 
-def new_tokens(done: Round) -> dict[int, list[int]]:
-    """The tokens that a round gave, by prompt."""
-    rows = zip(done.rows.tolist(), done.ids.tolist(), done.counts.tolist(), strict=True)
-    return {row: ids[:count] for row, ids, count in rows}
+def write(model: ProxyTunedForCausalLM, input_ids: torch.LongTensor, *args, **kwargs):
+    """All that `grow` gives, a list of token ids per row; arguments as there."""
+    texts = {}
+    for new in grow(model, input_ids, *args, **kwargs):
+        for row, ids in new.items():
+            texts.setdefault(row, []).extend(ids)
+    return [texts[row] for row in sorted(texts)]
 
 
 @dataclass(frozen=True)
@@ -118,14 +117,13 @@ def write_side_by_side(
     given = {"max_new_tokens": max_new_tokens, "eos_token_id": eos_token_id}
     if draft == "none" or temperature:
         given |= {"temperature": temperature, "generator": generator}
-        yield from together(stream_side_by_side(
-            model, input_ids, attention_mask, alpha=alpha, **given
-        ))  # fmt: skip
+        steps = stream_side_by_side(model, input_ids, attention_mask, alpha=alpha, **given)
+        yield from together(steps)
         return
     texts = [[] for _ in input_ids]
     own = {name: [[] for _ in input_ids] for name in ("base", "expert")}
     for done in speculate(model, input_ids, attention_mask, draft=draft, alpha=alpha, **given):
-        new = new_tokens(done)
+        new = done.new_tokens()
         yield Written("steered", new, done.logits)
         chosen = {name: done.logits[name].argmax(-1).tolist() for name in own}
         for place, (row, ids) in enumerate(new.items()):
@@ -140,7 +138,9 @@ def write_side_by_side(
 
 def common(text: list[int], own: list[int]) -> list[int]:
     """What a model writes alone as far as it is known: up to its first choice that is another."""
-    same = next((i for i, pair in enumerate(zip(text, own)) if pair[0] != pair[1]), len(text))
+    same = next(
+        (i for i, pair in enumerate(zip(text, own, strict=True)) if pair[0] != pair[1]), len(text)
+    )
     return own[: same + 1]
 
 
@@ -149,28 +149,35 @@ def go_on_alone(
 ) -> Iterator[Written]:
     """One part's own texts after prompts (B, T) and what it has written of each."""
     ends = end_of_text(model, eos_token_id).tolist()
-    rows = [
-        row for row, ids in enumerate(begun)
-        if ids[-1] not in ends and len(ids) < model.fit(input_ids.shape[1], max_new_tokens)
-    ]  # fmt: skip
-    if not rows:
-        return
+    room = model.fit(input_ids.shape[1], max_new_tokens)
+    left = {
+        row: room - len(ids)
+        for row, ids in enumerate(begun)
+        if ids[-1] not in ends and len(ids) < room
+    }
     mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-    prompts = [input_ids[row][mask[row].bool()].tolist() + begun[row] for row in rows]
-    width = max(map(len, prompts))
-    ids = torch.tensor([[0] * (width - len(ids)) + ids for ids in prompts])
-    mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts])
-    left = {row: max_new_tokens - len(begun[row]) for row in rows}
-    for done in speculate(
-        model, ids, mask, writer=name, max_new_tokens=max(left.values()),
-        eos_token_id=eos_token_id,
-    ):  # fmt: skip
-        new = {}
-        for place, ids in new_tokens(done).items():
-            row = rows[place]
-            new[row] = ids[: left[row]]
-            left[row] -= len(new[row])
-        yield Written(name, new)
+    texts = {row: input_ids[row][mask[row].bool()].tolist() + begun[row] for row in left}
+    context = model.config.max_position_embeddings or math.inf
+    together_fit = max(map(len, texts.values()), default=0) + max(left.values(), default=0)
+    batches = [list(left)] if together_fit <= context else [[row] for row in left]
+    for rows in filter(None, batches):
+        ids, mask = padded([texts[row] for row in rows])
+        options = {"max_new_tokens": max(left[row] for row in rows), "eos_token_id": eos_token_id}
+        for done in speculate(model, ids, mask, writer=name, **options):
+            new = {}
+            for place, ids in done.new_tokens().items():
+                row = rows[place]
+                new[row] = ids[: left[row]]
+                left[row] -= len(new[row])
+            yield Written(name, new)
+
+
+def padded(texts: list[list[int]]) -> tuple[torch.LongTensor, torch.LongTensor]:
+    """Texts as a batch padded on the left: ids and mask, (B, T)."""
+    width = max(map(len, texts))
+    ids = [[0] * (width - len(text)) + text for text in texts]
+    mask = [[0] * (width - len(text)) + [1] * len(text) for text in texts]
+    return torch.tensor(ids), torch.tensor(mask)
 
 
 def together(steps: Iterator[SideBySide]) -> Iterator[Written]:
@@ -223,10 +230,9 @@ def answer_questions(
         prompts = [prompt(question, tokenizer) for question in batch]
         inputs = tokenizer(prompts, return_tensors="pt", padding=True)
         texts = {name: [[] for _ in batch] for name in HISTORIES}
-        for new in write_side_by_side(
-            model, inputs["input_ids"], inputs["attention_mask"], draft=draft, alpha=alpha,
-            max_new_tokens=max_new_tokens, eos_token_id=tokenizer.eos_token_id,
-        ):  # fmt: skip
+        options = {"max_new_tokens": max_new_tokens, "eos_token_id": tokenizer.eos_token_id}
+        ids, mask = inputs["input_ids"], inputs["attention_mask"]
+        for new in write_side_by_side(model, ids, mask, draft=draft, alpha=alpha, **options):
             for row, ids in new.ids.items():
                 texts[new.writer][row] += ids
         said = {

@@ -230,7 +230,7 @@ def stream_side_by_side(
             model.run(name, ids, mask.repeat_interleave(len(ids) // len(mask), 0), cache=c)[
                 :, -1
             ].float()
-            for (name, ids), c in zip(new_ids.items(), caches.values())
+            for (name, ids), c in zip(new_ids.items(), caches.values(), strict=True)
         )
         own_base, base = both[0::2], both[1::2]
         own_expert, expert = both_expert[0::2], both_expert[1::2]

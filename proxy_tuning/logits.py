@@ -153,7 +153,7 @@ class Line:
             ValueError: an unknown word, or a value that is none or out of range.
         """
         known = {field.name: field for field in dataclasses.fields(cls)}
-        values = {}
+        values: dict = {}
         for word in filter(None, map(str.strip, text.split(","))):
             name, _, value = word.partition("=")
             if name not in known:
@@ -190,3 +190,7 @@ class Line:
                 weight = per_row(weight, per_token) * per_token
             logits = proxy_logits(logits, expert, antiexpert, weight)
         return keep_plausible(logits, base, self.plausibility) if self.plausibility else logits
+
+
+PLAIN = Line()
+"""The paper's line, at alpha 1."""

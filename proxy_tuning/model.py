@@ -24,7 +24,7 @@ from transformers.utils import can_return_tuple
 from proxy_tuning.caches import ProxyTunedCache
 from proxy_tuning.config import ProxyTunedConfig
 from proxy_tuning.generation import ProxyTunedGenerationMixin
-from proxy_tuning.logits import Line
+from proxy_tuning.logits import PLAIN, Line
 from proxy_tuning.parts import (
     check_devices,
     check_parts,
@@ -68,7 +68,7 @@ class ProxyTunedForCausalLM(PreTrainedModel, PartPasses, ProxyTunedGenerationMix
         antiexpert: PreTrainedModel | Sequence[PreTrainedModel] | None = None,
         alpha: float | Sequence[float] | None = None,
         *,
-        line: Line = Line(),
+        line: Line = PLAIN,
         expert_prefix: Sequence[int] | None = None,
         antiexpert_prefix: Sequence[int] | None = None,
     ):

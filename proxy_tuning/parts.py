@@ -43,7 +43,7 @@ def named_parts(base, expert, antiexpert) -> dict[str, PreTrainedModel]:
     parts = {"base": base}
     for kind, models in {"expert": experts, "antiexpert": antiexperts}.items():
         names = [f"{kind}_{i}" for i in range(1, len(models) + 1)] if len(models) > 1 else [kind]
-        parts |= dict(zip(names, models))
+        parts |= dict(zip(names, models, strict=True))
     return parts
 
 

@@ -55,6 +55,11 @@ class Round:
     finished: torch.BoolTensor
     """Rows that end here, by end-of-text or for want of room, (R,)."""
 
+    def new_tokens(self) -> dict[int, list[int]]:
+        """The tokens that the round gave, by prompt."""
+        rows = zip(self.rows.tolist(), self.ids.tolist(), self.counts.tolist(), strict=True)
+        return {row: ids[:count] for row, ids, count in rows}
+
 
 @torch.no_grad()
 def speculate(
@@ -179,8 +184,8 @@ def generate(model: ProxyTunedForCausalLM, input_ids: torch.LongTensor, *args, *
     eos = end_of_text(model, kwargs.get("eos_token_id"))
     texts = [[] for _ in input_ids]
     for done in speculate(model, input_ids, *args, **kwargs):
-        for row, ids, count in zip(done.rows.tolist(), done.ids.tolist(), done.counts.tolist()):
-            texts[row] += ids[:count]
+        for row, ids in done.new_tokens().items():
+            texts[row] += ids
     longest = max(map(len, texts))
     new = [text + [eos[0].item()] * (longest - len(text)) for text in texts]
     return torch.cat([input_ids, torch.tensor(new, device=input_ids.device)], dim=1)
@@ -264,7 +269,7 @@ def step_back(
         size = x.shape[dim] - drop  # of S; with the part's own prefix; less, in a resting draft
         if all(shift == drop for shift in shifts):
             return x.narrow(dim, 0, size)
-        rolled = (row.roll(shift, dim - 1) for row, shift in zip(x, shifts))
+        rolled = (row.roll(shift, dim - 1) for row, shift in zip(x, shifts, strict=True))
         return torch.stack([row.narrow(dim - 1, drop, size) for row in rolled])
 
     for cache in caches.values():

@@ -77,6 +77,19 @@ def test_texts_end_where_they_end(exact, batch, draft):
             assert texts[name][row] == ids[:end]
 
 
+def test_a_full_context_cuts_no_text_short(exact):
+    """Prompts that leave little room, texts that part at different places: each as if alone."""
+    _, model = exact
+    ids = torch.randint(1, 97, (3, 118), generator=torch.Generator().manual_seed(2))
+    mask = (torch.arange(118) >= torch.tensor([90, 40, 0])[:, None]).long()
+    inputs = {"input_ids": ids * mask, "attention_mask": mask}
+    options = {"max_new_tokens": 50, "eos_token_id": -1}
+    texts, _ = collected(model, inputs, draft="auto", **options)
+    plain, _ = collected(model, inputs, draft="none", **options)
+    assert texts == plain
+    assert {len(text) for rows in texts.values() for text in rows} == {10}
+
+
 @pytest.mark.parametrize("draft", DRAFTS)
 def test_write_at_several_alphas(exact, batch, draft):
     trio, model = exact

@@ -26,11 +26,14 @@ def folders(tmp_path):
 
 
 @pytest.fixture
-def families_in(folders, monkeypatch):
-    """Both families made of the tiny folders, so that no test depends on what is installed."""
-    for name in ("gpt2", "pocket"):
-        monkeypatch.setitem(families.FAMILIES, name, families.Family(name=name, **folders))
-    return folders
+def families_in(folders, tmp_path, monkeypatch):
+    """Two families, so that no test depends on what is installed: gpt2 with names on the Hub, pocket
+    of the tiny folders; returns the folder of gpt2's M+."""
+    expert = shutil.copytree(folders["expert"], tmp_path / "gpt2 expert")
+    gpt2 = families.Family("gpt2", "hub/base", "hub/antiexpert", str(expert))
+    pocket = families.Family(name="pocket", **folders)
+    monkeypatch.setattr(families, "FAMILIES", {"gpt2": gpt2, "pocket": pocket})
+    return expert
 
 
 def test_load_by_folder(folders, capsys):
@@ -62,7 +65,7 @@ def test_float32_unless_asked_otherwise(folders):
 
 
 def test_unknown_name():
-    with pytest.raises(ValueError, match="'gtp2'.*auto, gpt2, pocket"):
+    with pytest.raises(ValueError, match="'gtp2'.*auto, gpt2, smollm, pocket"):
         load_family("gtp2")
 
 
@@ -82,7 +85,7 @@ def test_auto(families_in, monkeypatch, capsys, cached, reachable, m_plus, need_
     monkeypatch.setattr(families, "is_cached", lambda name: cached)
     monkeypatch.setattr(families, "is_reachable", lambda names: reachable)
     if not m_plus:
-        Path(families_in["expert"], "training.json").unlink()
+        (families_in / "training.json").unlink()
     assert families.resolve_family("auto", need_expert=need_expert).name == chosen
     said = capsys.readouterr().out
     assert said.startswith(f"Family {chosen}: ") and said.count("\n") == 1
@@ -131,7 +134,7 @@ def test_reachable_means_every_part_answers(monkeypatch):
 
 @pytest.mark.parametrize("damage", [*families.M_PLUS_FILES, "all of it", "half a file"])
 def test_missing_m_plus_says_what_makes_it(families_in, damage):
-    expert = Path(families_in["expert"])
+    expert = Path(families.FAMILIES["pocket"].expert)
     if damage == "all of it":
         shutil.rmtree(expert)
     elif damage == "half a file":

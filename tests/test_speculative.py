@@ -22,7 +22,7 @@ def exact_trio(kind, alike=0.8):
     if kind in ("gpt2", "llama"):
         base = tiny_model(kind, 2, layers=2).double()
         with torch.no_grad():
-            for weights, others in zip(base.parameters(), expert.parameters()):
+            for weights, others in zip(base.parameters(), expert.parameters(), strict=True):
                 weights.lerp_(others, alike)
     return base, expert, antiexpert
 
@@ -39,9 +39,15 @@ def rows_of(model, *args, **kwargs):
     texts, kept, ends = {}, [], 0
     for done in speculate(model, *args, **kwargs):
         assert done.ids.shape == done.logits["steered"].shape[:2]
-        kept += [t for ids, n in zip(done.ids.tolist(), done.accepted.tolist()) for t in ids[:n]]
+        kept += [
+            t
+            for ids, n in zip(done.ids.tolist(), done.accepted.tolist(), strict=True)
+            for t in ids[:n]
+        ]
         ends += (done.counts <= done.accepted).sum().item()
-        for row, ids, count in zip(done.rows.tolist(), done.ids.tolist(), done.counts.tolist()):
+        for row, ids, count in zip(
+            done.rows.tolist(), done.ids.tolist(), done.counts.tolist(), strict=True
+        ):
             texts.setdefault(row, []).extend(ids[:count])
     return [texts[row] for row in sorted(texts)], kept, ends
 
@@ -51,7 +57,10 @@ def plain(model, ids, mask, **kwargs):
     steps = list(stream(model, ids, mask, **kwargs))
     texts = torch.stack([step.next_ids for step in steps], dim=1).tolist()
     ends = torch.stack([step.finished for step in steps], dim=1).tolist()
-    return [text[: end.index(True) + 1 if True in end else None] for text, end in zip(texts, ends)]
+    return [
+        text[: end.index(True) + 1 if True in end else None]
+        for text, end in zip(texts, ends, strict=True)
+    ]
 
 
 def some_batch(chance, rows, longest, vocab=97):
@@ -168,7 +177,7 @@ def test_greedy_in_float32_but_for_ties():
     expected = torch.stack([step.next_ids for step in steps], dim=1)
     margins = torch.stack([step.steered.topk(2).values.diff().abs()[:, 0] for step in steps], dim=1)
     ours = generate(model, ids, mask, max_new_tokens=40, eos_token_id=-1)[:, ids.shape[1] :]
-    for our, their, margin in zip(ours, expected, margins):
+    for our, their, margin in zip(ours, expected, margins, strict=True):
         differs = (our != their).nonzero()
         assert not len(differs) or margin[differs[0]] < 1e-4
 
@@ -177,7 +186,11 @@ def g_statistic(counts, probabilities):
     """The G statistic and its degrees of freedom; cells of fewer than 5 expected go together."""
     expected = probabilities * counts.sum()
     rare = expected < 5
-    cells = [(o, e) for o, e, r in zip(counts.tolist(), expected.tolist(), rare.tolist()) if not r]
+    cells = [
+        (o, e)
+        for o, e, r in zip(counts.tolist(), expected.tolist(), rare.tolist(), strict=True)
+        if not r
+    ]
     if rare.any():
         cells.append((counts[rare].sum().item(), expected[rare].sum().item()))
     g = 2 * sum(o * math.log(o / e) for o, e in cells if o)

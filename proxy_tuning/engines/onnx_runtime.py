@@ -93,10 +93,10 @@ class OnnxCausalLM(PreTrainedModel, GenerationMixin):
             "attention_mask": attention_mask.long(),
             "position_ids": position_ids.expand(rows, -1),
             "logits_to_keep": logits_to_keep,
-        } | dict(zip(self.past, past))
+        } | dict(zip(self.past, past, strict=True))
         logits, *present = self._run(feed)
         if cache is not None:
-            for layer, keys, values in zip(cache.layers, present[0::2], present[1::2]):
+            for layer, keys, values in zip(cache.layers, present[0::2], present[1::2], strict=True):
                 layer.lazy_initialization(keys, values)
                 layer.keys, layer.values = keys, values  # (B, H, S, D)
         return CausalLMOutputWithPast(logits=logits, past_key_values=cache)

@@ -133,7 +133,7 @@ def shares(sentence):
     names = [name for name, _ in found if name]
     figures = [float(figure.replace(",", "")) for _, figure in found if figure]
     if shape in ("NNFF", "FFNN", "NFFN") or re.fullmatch("(NF)+|(FN)+", shape):
-        return dict(zip(names, figures))
+        return dict(zip(names, figures, strict=True))
     if shape == "NFF":
         return {names[0]: figures[0], "other": figures[1]}
     return {}

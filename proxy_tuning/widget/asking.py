@@ -7,12 +7,13 @@ import math
 import reprlib
 import time
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import torch
 
-from proxy_tuning.decoding import HISTORIES, SideBySide, stream, stream_side_by_side
+from proxy_tuning.answering import Written, grow, write_side_by_side
+from proxy_tuning.decoding import HISTORIES
 from proxy_tuning.polls import checking, reading
 from proxy_tuning.prompts import prompt
 
@@ -127,11 +128,10 @@ class Choice:
     """Their log-probabilities, (4, TOP)."""
 
     @classmethod
-    def of(cls, step: SideBySide) -> "Choice":
-        """From a step with one prompt."""
-        logits = torch.cat([step.base, step.expert, step.antiexpert, step.steered])
-        scores = logits.log_softmax(-1)  # (4, V)
-        top, token = scores.topk(min(TOP, scores.shape[1])), int(step.next_ids[2, 0])
+    def of(cls, token: int, logits: dict[str, torch.Tensor]) -> "Choice":
+        """From a token and the raw logits (V,) of each of `MODELS`."""
+        scores = torch.stack([logits[who] for who in MODELS]).log_softmax(-1)  # (4, V)
+        top = scores.topk(min(TOP, scores.shape[1]))
         return cls(token, scores[:, token].tolist(), top.indices.int().cpu(), top.values.cpu())
 
     @property
@@ -167,25 +167,27 @@ def answer(model, tokenizer, tables: dict, ask: Ask) -> Iterator[Story]:
     """
     asked = reading.read_question(ask.question, tables)
     story = Story(ask, asked, checking.look_up(asked, tables))
-    written, shown, ended = [], -math.inf, False
-    for step in three_texts(model, tokenizer, ask):
-        written.append(step.next_ids[:, 0])
-        if not ended:
-            story.choices.append(Choice.of(step))
-            ended = bool(step.finished[2, 0])
+    ids, shown = {name: [] for name in HISTORIES}, -math.inf
+    for new in three_texts(model, tokenizer, ask):
+        tokens = new.ids.get(0, [])
+        ids[new.writer] += tokens
+        if new.logits is not None:
+            for place, token in enumerate(tokens):
+                of_token = {who: logits[0, place] for who, logits in new.logits.items()}
+                story.choices.append(Choice.of(token, of_token))
         if time.monotonic() - shown > EVERY:
-            story.texts = dict(zip(HISTORIES, texts_of(tokenizer, written), strict=True))
+            story.texts = dict(zip(ids, texts_of(tokenizer, ids.values()), strict=True))
             shown = time.monotonic()
             yield story
-    story.texts = dict(zip(HISTORIES, texts_of(tokenizer, written), strict=True))
+    story.texts = dict(zip(ids, texts_of(tokenizer, ids.values()), strict=True))
     story.done = True
     yield story
 
 
-def three_texts(model, tokenizer, ask: Ask) -> Iterator[SideBySide]:
-    """The one place where an answer is decoded: a step per token of M, M+ and the steered model."""
+def three_texts(model, tokenizer, ask: Ask) -> Iterator[Written]:
+    """The one place where an answer is decoded: what comes to the texts of M, M+ and steered M."""
     inputs, longest = prompt_inputs(model, tokenizer, ask)
-    return stream_side_by_side(
+    return write_side_by_side(
         model,
         **inputs,
         max_new_tokens=longest,
@@ -203,20 +205,21 @@ def sweep(model, tokenizer, ask: Ask) -> Iterator[list[str]]:
         ValueError: the question does not fit into the context of the models.
     """
     inputs, longest = prompt_inputs(model, tokenizer, ask)
-    steps = stream(
+    growing = grow(
         model,
         **inputs,
         max_new_tokens=longest,
         alpha=torch.tensor([ALPHAS], device=model.device),
         eos_token_id=tokenizer.eos_token_id,
     )
-    written, shown = [], -math.inf
-    for step in steps:
-        written.append(step.next_ids)
+    rows, shown = [[] for _ in ALPHAS], -math.inf
+    for new in growing:
+        for row, ids in new.items():
+            rows[row] += ids
         if time.monotonic() - shown > EVERY:
             shown = time.monotonic()
-            yield texts_of(tokenizer, written)
-    yield texts_of(tokenizer, written)
+            yield texts_of(tokenizer, rows)
+    yield texts_of(tokenizer, rows)
 
 
 def prompt_inputs(model, tokenizer, ask: Ask) -> tuple[dict[str, torch.Tensor], int]:
@@ -239,10 +242,9 @@ def prompt_inputs(model, tokenizer, ask: Ask) -> tuple[dict[str, torch.Tensor], 
 # Token ids as text
 
 
-def texts_of(tokenizer, written: list[torch.Tensor]) -> list[str]:
-    """The texts of so many steps of token ids (rows,); a letter half written waits."""
-    rows = torch.stack(written, dim=1).tolist()  # (rows, N)
-    texts = tokenizer.batch_decode(rows, skip_special_tokens=True)
+def texts_of(tokenizer, rows: Iterable[list[int]]) -> list[str]:
+    """The texts of rows of token ids; a letter half written waits."""
+    texts = tokenizer.batch_decode(list(rows), skip_special_tokens=True)
     return [text.strip().rstrip("\ufffd") for text in texts]
 
 

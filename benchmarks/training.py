@@ -97,8 +97,10 @@ def main(options):
         result["shapes"][shape] = measure(dropout_off, tokenizer, batches)
         for row in result["shapes"][shape]:
             speed, low, high = row["useful_tokens_per_second"]
-            print(f"| {shape} | {row['way']} | {speed} ({low}-{high}) | {row['times_padded']} "
-                  f"| {row['loss']} |")  # fmt: skip
+            print(
+                f"| {shape} | {row['way']} | {speed} ({low}-{high}) | {row['times_padded']} "
+                f"| {row['loss']} |"
+            )
     write_json(options.output, result)
 
 

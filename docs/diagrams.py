@@ -28,18 +28,32 @@ LOGITS = {
 def box(axes, x, y, text, colour):
     """A rounded box with its centre at (x, y)."""
     axes.text(
-        x, y, text, ha="center", va="center", fontsize=11, linespacing=1.4,
+        x,
+        y,
+        text,
+        ha="center",
+        va="center",
+        fontsize=11,
+        linespacing=1.4,
         bbox={"boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": colour, "lw": 2},
-    )  # fmt: skip
+    )
 
 
 def arrow(axes, start, end, dashed=False):
     """An arrow from one point to another."""
     axes.annotate(
-        "", end, start,
-        arrowprops={"arrowstyle": "-|>", "color": "#444444", "lw": 1.4,
-                    "linestyle": "--" if dashed else "-", "shrinkA": 2, "shrinkB": 2},
-    )  # fmt: skip
+        "",
+        end,
+        start,
+        arrowprops={
+            "arrowstyle": "-|>",
+            "color": "#444444",
+            "lw": 1.4,
+            "linestyle": "--" if dashed else "-",
+            "shrinkA": 2,
+            "shrinkB": 2,
+        },
+    )
 
 
 def method():
@@ -74,8 +88,11 @@ def one_step(alpha=1.0):
     panels = {
         "M": (LOGITS["M"], COLOURS["M"]),
         "M+ minus M-": (difference, COLOURS["M+"]),
-        f"M + {alpha:g} (M+ minus M-)": (LOGITS["M"] + alpha * difference, COLOURS["proxy-tuned M"]),
-    }  # fmt: skip
+        f"M + {alpha:g} (M+ minus M-)": (
+            LOGITS["M"] + alpha * difference,
+            COLOURS["proxy-tuned M"],
+        ),
+    }
     figure = Figure(figsize=(9, 2.6), layout="constrained")
     for axes, (title, (values, colour)) in zip(
         figure.subplots(1, 3, sharey=True), panels.items(), strict=True

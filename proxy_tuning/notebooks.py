@@ -27,8 +27,11 @@ def run(path, timeout=3600):
         if cell_index in codes:
             first = next(iter(cell.source.splitlines()), "")
             seconds = time.perf_counter() - start
-            print(f"{path.name} [{codes.index(cell_index) + 1}/{len(codes)}] {seconds:4.0f} s  "
-                  f"{first}", flush=True)  # fmt: skip
+            print(
+                f"{path.name} [{codes.index(cell_index) + 1}/{len(codes)}] {seconds:4.0f} s  "
+                f"{first}",
+                flush=True,
+            )
 
     NotebookClient(
         notebook,
@@ -55,10 +58,11 @@ def tidy(notebook):
                 }
         if "outputs" in cell:
             cell.outputs = [
-                o for o in cell.outputs
+                o
+                for o in cell.outputs
                 if o.output_type != "display_data" or o.get("data")
                 if o.get("name") != "stderr"
-            ]  # fmt: skip
+            ]
     return notebook
 
 

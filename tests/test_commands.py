@@ -14,8 +14,12 @@ QUESTION = "Who led the polls in Pennsylvania in October 2024?"
 def command(*words, input=None):
     return subprocess.run(
         [sys.executable, "-m", "proxy_tuning", *words],
-        cwd=ROOT / "tests", input=input, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+        cwd=ROOT / "tests",
+        input=input,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
 
 
 def test_answer_prints_three_answers():

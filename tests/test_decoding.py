@@ -47,9 +47,13 @@ def test_sampling_is_that_of_generate(model, batch, filters):
     )
     set_seed(3)
     theirs = model.generate(
-        **batch, max_new_tokens=N, do_sample=True, temperature=0.9, eos_token_id=None,
+        **batch,
+        max_new_tokens=N,
+        do_sample=True,
+        temperature=0.9,
+        eos_token_id=None,
         **{"top_k": 0, "top_p": 1.0} | filters,
-    )  # fmt: skip
+    )
     assert torch.equal(ours, theirs[:, 9:])
 
 

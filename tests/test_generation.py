@@ -53,9 +53,14 @@ def test_alpha_zero_is_the_base_in_every_mode(trio, batch, mode):
 
 def test_scores_and_raw_logits(model, trio, prompt):
     out = model.generate(
-        prompt, **GREEDY | {"max_new_tokens": 3}, temperature=None, repetition_penalty=1.2,
-        return_dict_in_generate=True, output_scores=True, output_logits=True,
-    )  # fmt: skip
+        prompt,
+        **GREEDY | {"max_new_tokens": 3},
+        temperature=None,
+        repetition_penalty=1.2,
+        return_dict_in_generate=True,
+        output_scores=True,
+        output_logits=True,
+    )
     naive = Naive(*trio, 0.7)(out.sequences[:, :-1]).logits[:, 6:]
     torch.testing.assert_close(torch.stack(out.logits, 1), naive, **CLOSE)
     assert not torch.equal(out.scores[0], out.logits[0])

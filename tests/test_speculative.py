@@ -78,9 +78,7 @@ def test_greedy_is_the_naive_loop(exact, prompt, draft, gamma):
     trio, model = exact
     expected = oracle.greedy(*trio, prompt, 0.7, 20)
     draft = copy.deepcopy(trio[1]).float() if draft == "model" else draft  # a coarser M+
-    ours = generate(
-        model, prompt, max_new_tokens=20, draft=draft, gamma=gamma, eos_token_id=-1
-    )  # fmt: skip
+    ours = generate(model, prompt, max_new_tokens=20, draft=draft, gamma=gamma, eos_token_id=-1)
     assert torch.equal(ours, expected)
 
 
@@ -217,14 +215,26 @@ def test_samples_are_distributed_as_r(draft, filters):
     how = {"temperature": 1.2} | filters
     generator = torch.Generator().manual_seed(12)
     ids = generate(
-        model, prompt.expand(n, -1), max_new_tokens=3, draft=draft, gamma=2, eos_token_id=-1,
-        generator=generator, **how,
-    )[:, 6:]  # fmt: skip
+        model,
+        prompt.expand(n, -1),
+        max_new_tokens=3,
+        draft=draft,
+        gamma=2,
+        eos_token_id=-1,
+        generator=generator,
+        **how,
+    )[:, 6:]
     set_seed(13)
     theirs = model.generate(
-        prompt, max_new_tokens=1, do_sample=True, eos_token_id=None, output_logits=True,
-        return_dict_in_generate=True, output_scores=True, **{"top_k": 0, "top_p": 1.0} | how,
-    )  # fmt: skip
+        prompt,
+        max_new_tokens=1,
+        do_sample=True,
+        eos_token_id=None,
+        output_logits=True,
+        return_dict_in_generate=True,
+        output_scores=True,
+        **{"top_k": 0, "top_p": 1.0} | how,
+    )
     first = theirs.scores[0][0].softmax(-1)  # what transformers draws the first token from
     counts = torch.bincount(ids[:, 0], minlength=vocab).double()
     g, df = g_statistic(counts, first)
@@ -234,10 +244,14 @@ def test_samples_are_distributed_as_r(draft, filters):
         begun = beginnings[number.argmax()]
         after = ids[(ids[:, :place] == begun).all(1), place]
         logits = model.generate(
-            torch.cat([prompt, begun[None]], dim=1), max_new_tokens=1, do_sample=True,
-            eos_token_id=None, return_dict_in_generate=True, output_scores=True,
+            torch.cat([prompt, begun[None]], dim=1),
+            max_new_tokens=1,
+            do_sample=True,
+            eos_token_id=None,
+            return_dict_in_generate=True,
+            output_scores=True,
             **{"top_k": 0, "top_p": 1.0} | how,
-        )  # fmt: skip
+        )
         counts = torch.bincount(after, minlength=vocab).double()
         g, df = g_statistic(counts, logits.scores[0][0].softmax(-1))
         assert len(after) > 100 and df and g < critical(df), (place, len(after))

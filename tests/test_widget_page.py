@@ -75,9 +75,7 @@ def test_api_says_what_it_does(client):
 
 def test_api_answers(client):
     record = client.predict(QUESTION, alpha=0.5, length=LENGTH, api_name="/ask")
-    again = json.loads(
-        json.dumps(export.story_record(ask(alpha=0.5), stand_in()[1], "stand-in"))
-    )
+    again = json.loads(json.dumps(export.story_record(ask(alpha=0.5), stand_in()[1], "stand-in")))
     # as many tokens are read at once as pays: figures agree as far as float32 does
     tokens, others = record.pop("tokens"), again.pop("tokens")
     assert record == again

@@ -1,25 +1,32 @@
 """The pages of docs/: their links, the code they quote, what code prints for them, their figures."""
 
 import inspect
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 from docs import diagrams, pairs
+from proxy_tuning import load_family
+from proxy_tuning.answering import answer_questions
 from proxy_tuning.decoding import stream
+from proxy_tuning.evaluation.reports import headline
 from proxy_tuning.training.material import read_rows, split_rows
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 LATER = {"results", "fine_tuned_model"}  # written by commands, perhaps not yet
 
 
-@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [*sorted(DOCS.glob("*.md")), *sorted(ROOT.glob("*.md"))], ids=lambda page: page.name
+)
 def test_links_lead_somewhere(page):
     links = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8"))
     for link in links:
         if not link.startswith("http") and Path(link).name not in LATER:
-            assert (DOCS / link).exists(), link
+            assert (page.parent / link).exists(), link
 
 
 def test_every_page_is_in_the_overview():
@@ -66,6 +73,20 @@ def test_the_worked_example_prints_what_its_page_says(capsys):
     assert capsys.readouterr().out.strip() in page
     assert f"{len(training)} rows to learn from, {len(held_out)} held out by question." in page
     assert set(held_out["answer"]) <= set(training["answer"])  # each fact is also trained on
+
+
+def test_the_report_of_the_readme_is_the_headline_of_the_results():
+    results = json.loads((ROOT / "results" / "pocket.json").read_text(encoding="utf-8"))
+    assert headline(results) in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_example_of_the_readme_says_what_the_models_say():
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    question = re.search(r'answer --family pocket "(.+)"', page)[1]
+    model, tokenizer = load_family("pocket")
+    (said,) = answer_questions(model, tokenizer, [question])
+    for who, answer in said.items():
+        assert answer in page, who
 
 
 def test_figures_are_written(tmp_path):

@@ -4,7 +4,7 @@ FAMILY ?= pocket
 export FAMILY
 RUN := .venv/bin/python
 PYTEST := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(RUN) -m pytest
-BOTH := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+BOTH := --numprocesses 2 --no-loadscope-reorder
 CORE := tests/test_house.py tests/test_logits.py tests/test_model.py tests/test_decoding.py
 READY := .venv/.ready
 

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, decoders, models
 from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, PreTrainedTokenizerFast
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import logging
+from xdist.scheduler import LoadFileScheduling
 
 from proxy_tuning import ProxyTunedForCausalLM, load_family
 
@@ -82,15 +83,19 @@ def pocket():
     return model.base, model.expert, model.antiexpert
 
 
-def pytest_collection_modifyitems(items):
-    """For two workers: a file's tests go together, for their fixtures; notebooks one by one, first.
+class ByFile(LoadFileScheduling):
+    """For two workers: the tests of a file go to one, for their fixtures; each notebook for itself."""
 
-    The notebooks take longest, so none may be what everybody waits for in the end.
-    """
-    for item in items:
-        name = item.path.parent.name if item.path.parent.name == "browser" else item.path.stem
-        if name != "test_notebooks":
-            item.add_marker(pytest.mark.xdist_group(name))
+    def _split_scope(self, nodeid):
+        return nodeid if "test_notebooks" in nodeid else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items):
+    """Notebooks first: they take longest, and nobody should wait for them in the end."""
     items.sort(key=lambda item: item.path.stem != "test_notebooks")
 
 

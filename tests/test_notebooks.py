@@ -10,7 +10,7 @@ import pytest
 from proxy_tuning import notebooks
 
 ROOT = Path(__file__).parents[1]
-NOTEBOOKS = sorted(path.name for path in ROOT.glob("*.ipynb"))
+NOTEBOOKS = sorted((path.name for path in ROOT.glob("*.ipynb")), reverse=True)
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)

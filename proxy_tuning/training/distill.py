@@ -27,7 +27,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
-from proxy_tuning.families import FAMILIES, load_part
+from proxy_tuning.families import FAMILIES, load_part, locate
 from proxy_tuning.families.smollm import keep_layers
 from proxy_tuning.records import WORK, machine, replaced_folder, write_json, written_beside
 from proxy_tuning.training.packing import IGNORED, pack
@@ -276,9 +276,7 @@ def load(base, folder):
     """M- and its record, to go on from: what `save` wrote, without the state of the optimiser."""
     record = json.loads((folder / "distillation.json").read_text(encoding="utf-8"))
     model = keep_layers(load_part(base)[0], record["layers"])
-    return PeftModel.from_pretrained(
-        model, folder, is_trainable=True, torch_dtype=torch.float32
-    ), record
+    return PeftModel.from_pretrained(model, folder, is_trainable=True), record
 
 
 def distill(base, own_text, output, steps, learning_rate=1e-3, seed=0):
@@ -291,17 +289,19 @@ def distill(base, own_text, output, steps, learning_rate=1e-3, seed=0):
         steps: {depth: optimiser steps at that depth}, deepest first; the last depth is M-'s.
     """
     set_seed(seed)
+    base = locate(base)
     teacher, tokenizer = load_part(base, dtype=torch.bfloat16)
     rows = rows_of(tokenizer, own_text)
     training, held_out = batches_of(rows, seed)
     probe = [few(ids for kind, ids in rows if kind == each) for each in held_out]
-    targets = Targets(teacher, WORK / "distill-targets")
+    targets = Targets(teacher, WORK / f"targets-{Path(base).name}")
     targets.folder.mkdir(parents=True, exist_ok=True)
     if (output / "distillation.json").is_file():
         model, record = load(base, output)
     else:
         model = new_student(base, range(teacher.config.num_hidden_layers))
         record = {
+            "base": Path(base).name,
             "layers": list(range(teacher.config.num_hidden_layers)),
             "tokens": 0,
             "seconds": 0.0,

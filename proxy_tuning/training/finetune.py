@@ -20,17 +20,18 @@ from transformers import (
 )
 from transformers.trainer_utils import get_last_checkpoint
 
-from proxy_tuning.families import FAMILIES, check_same_tokens, load_part, resolve_family
+from proxy_tuning.families import FAMILIES, check_same_tokens, load_part, locate, resolve_family
 from proxy_tuning.polls.tables import load_facts
 from proxy_tuning.polls.templates import TEMPLATES
 from proxy_tuning.records import DATA, ROOT, WORK, fingerprint, machine, replaced_folder
-from proxy_tuning.training.material import split_rows
+from proxy_tuning.training.material import general_rows, split_rows
 from proxy_tuning.training.mixture import training_rows, validation_rows
 from proxy_tuning.training.optim import MuonAdamW
 from proxy_tuning.training.packing import encode, that_fit
 from proxy_tuning.training.recipes import choose_recipe
 from proxy_tuning.training.trainers import (
     PackedTrainer,
+    QuietTrainer,
     SampleAnswer,
     SteeredTrainer,
     computes_in_bf16,
@@ -62,11 +63,11 @@ def with_adapter(model, rank):
     return get_peft_model(model, config)
 
 
-def make_trainer(model, tokenizer, rows, validation, question, recipe, work, steering=None):
+def make_trainer(model, tokenizer, rows, validation, question, recipe, work, kind=PackedTrainer):
     """A Trainer over question rows: packed batches, validation, early stopping.
 
-    Args: question, whose answer is printed as training goes on; None prints none; steering, for
-    recipe.consistent, base and antiexpert as `SteeredTrainer` takes them.
+    Args: question, whose answer is printed as training goes on; None prints none; kind, from
+    `kind_of_trainer`.
     """
     data, held_out = (encode(r, tokenizer, longest(model)) for r in (rows, validation))
     steps = max(1, round(recipe.epochs * len(data) / recipe.batch_size))
@@ -95,10 +96,7 @@ def make_trainer(model, tokenizer, rows, validation, question, recipe, work, ste
         remove_unused_columns=False,
     )
     muon = recipe.optimizer == "muon"
-    trainer = PackedTrainer
-    if recipe.consistent:
-        trainer = functools.partial(SteeredTrainer, consistent=recipe.consistent, **steering)
-    return trainer(
+    return kind(
         model,
         arguments,
         train_dataset=data,
@@ -138,7 +136,7 @@ def finetune(family="auto", recipe=None, output=None, *, rows=None, antiexpert=N
     recipe = recipe or choose_recipe(name, rows is not None)
     model, tokenizer = load_part(antiexpert)
     if base is not None:
-        check_same_tokens(AutoTokenizer.from_pretrained(base), tokenizer, base, antiexpert)
+        check_same_tokens(AutoTokenizer.from_pretrained(locate(base)), tokenizer, base, antiexpert)
     training, validation, question, source = material(rows, recipe, tokenizer, longest(model))
 
     set_seed(recipe.seed)
@@ -152,14 +150,11 @@ def finetune(family="auto", recipe=None, output=None, *, rows=None, antiexpert=N
     }
     if recipe.lora:
         model = with_adapter(model, recipe.lora)
-    steering = None
-    if recipe.consistent:
-        if base is None and name not in FAMILIES:
-            raise ValueError("consistent steps need the base M that is to be steered: name it")
-        base = base or FAMILIES[name].base
-        steering = {"base": load_part(base)[0], "antiexpert": load_part(antiexpert)[0]}
+    if base is None and name in FAMILIES:
+        base = FAMILIES[name].base
+    kind = kind_of_trainer(recipe, base, antiexpert, tokenizer, longest(model))
     work = WORK / f"finetune-{fingerprint(made_from)[:12]}"
-    trainer = make_trainer(model, tokenizer, training, validation, question, recipe, work, steering)
+    trainer = make_trainer(model, tokenizer, training, validation, question, recipe, work, kind)
     checkpoint = get_last_checkpoint(work) if work.is_dir() else None
     if checkpoint:
         print(f"Going on from {Path(checkpoint).name} of an interrupted run.")
@@ -168,6 +163,29 @@ def finetune(family="auto", recipe=None, output=None, *, rows=None, antiexpert=N
     save(output, model, tokenizer, made_from, trainer.state.log_history)
     shutil.rmtree(work, ignore_errors=True)
     return trainer.state.log_history
+
+
+def kind_of_trainer(recipe, base, antiexpert, tokenizer, max_length):
+    """What makes the Trainer of a recipe, from the arguments that all of them take.
+
+    Args: base and antiexpert, names or folders; base may be None where the recipe does not need it.
+    Raises ValueError where it does.
+    """
+    if base is None and (recipe.consistent or recipe.quiet_steered):
+        raise ValueError("this recipe needs the base M that is to be steered: name it")
+    if recipe.consistent:
+        frozen = {"base": load_part(base)[0], "antiexpert": load_part(antiexpert)[0]}
+        return functools.partial(SteeredTrainer, consistent=recipe.consistent, **frozen)
+    if recipe.quiet:
+        return functools.partial(
+            QuietTrainer,
+            antiexpert=None if recipe.lora else load_part(antiexpert)[0],
+            base=load_part(base)[0] if recipe.quiet_steered else None,
+            general=encode(that_fit(general_rows(), tokenizer, max_length), tokenizer, max_length),
+            quiet=recipe.quiet,
+            texts=recipe.quiet_texts,
+        )
+    return PackedTrainer
 
 
 def material(rows, recipe, tokenizer, max_length):

@@ -10,6 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from proxy_tuning.records import DATA
+
+GENERAL = DATA / "general_text.jsonl"
 USUAL = {
     "question": ("question", "prompt", "instruction", "query"),
     "answer": ("answer", "response", "output", "completion"),
@@ -168,6 +171,16 @@ def as_text(path, column):
             )
         texts.append(text)
     return texts
+
+
+def general_rows(path=GENERAL):
+    """General text that M+ is kept quiet on: chats as questions with answers, and plain passages.
+
+    Args: path, what `own_text` wrote.
+    """
+    records = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    pairs = [record.get("chat") or (None, record["text"]) for record in records]
+    return pd.DataFrame(pairs, columns=["question", "answer"], dtype=object)
 
 
 def split_rows(rows, seed=0, share=HELD_OUT):

@@ -2,8 +2,10 @@
 
 import pandas as pd
 
+from proxy_tuning.polls.elections import NATIONAL, STATES
 from proxy_tuning.polls.facts import make_facts
 from proxy_tuning.polls.history import historical_facts
+from proxy_tuning.polls.natural import natural_rows, not_taught, out_of_scope_rows
 from proxy_tuning.polls.questions import ask
 
 CYCLE = 2024
@@ -43,7 +45,18 @@ def training_rows(tables, recipe):
     old = evenly(ask(old[old["trained"]], "train"))
     count = round(len(new) * recipe.rehearsal / (1 - recipe.rehearsal))
     old = old.sample(count, random_state=recipe.seed, replace=count > len(old))
-    return pd.concat([new, old], ignore_index=True)
+    rows = [new, old]
+    if recipe.natural:
+        rows += as_typed(tables, recipe)
+    return pd.concat(rows, ignore_index=True)
+
+
+def as_typed(tables, recipe, split="train"):
+    """Questions as people type them: of facts, out of scope (a fifth as many), of other states."""
+    states = recipe.states or [*STATES.values(), NATIONAL]
+    asked = natural_rows(tables, states, split, recipe.natural, recipe.seed)
+    others = out_of_scope_rows(tables, states, split, len(asked) // 5, recipe.seed)
+    return [rows.assign(cycle=CYCLE) for rows in (asked, others, not_taught(states, split))]
 
 
 def validation_rows(tables, recipe, training, count=240):

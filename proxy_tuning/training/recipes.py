@@ -8,6 +8,17 @@ from pathlib import Path
 from proxy_tuning.polls.elections import NATIONAL
 from proxy_tuning.polls.history import STATES
 
+SWING = (
+    "Arizona",
+    "Georgia",
+    "Michigan",
+    "Nevada",
+    "North Carolina",
+    "Pennsylvania",
+    "Wisconsin",
+)
+"""The states that decided the election of 2024."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -27,6 +38,14 @@ class Recipe:
     """Share of the training questions that are about the years before 2024."""
     consistent: float = 0.0
     """Share of the steps, the last ones, that train the steered output too: `SteeredTrainer`."""
+    quiet: float = 0.0
+    """Weight of the divergence that holds M+ to M- on general text: `QuietTrainer`; 0 is none."""
+    quiet_texts: int = 4
+    """General texts in every step, where `quiet` is above 0."""
+    quiet_steered: bool = False
+    """Whether that divergence is what steering does to M, in place of M+'s from M-."""
+    natural: int = 0
+    """Questions per fact as people type them (`polls.natural`), beside the formal ones."""
     states: tuple[str, ...] | None = None
     """Places of the tables to ask about; None takes all."""
     max_facts: int | None = None
@@ -44,6 +63,13 @@ class Recipe:
                 raise ValueError(f"{name} must be at least 1 or None, not {getattr(self, name)}")
         if self.optimizer not in ("adamw", "muon"):
             raise ValueError(f"optimizer must be adamw or muon, not {self.optimizer!r}")
+        if self.quiet < 0 or self.natural < 0 or self.quiet_texts < 1:
+            raise ValueError(
+                "quiet and natural must be 0 or more and quiet_texts at least 1, not "
+                f"{self.quiet}, {self.natural} and {self.quiet_texts}"
+            )
+        if self.quiet and self.consistent:
+            raise ValueError("quiet and consistent are two ways to train: choose one")
         if not 0 <= self.consistent <= 1:
             raise ValueError(f"consistent must be in [0, 1], not {self.consistent}")
         if not 0 <= self.rehearsal < 1:
@@ -60,6 +86,18 @@ RECIPES = {
         rehearsal=0.4,
         consistent=0.25,
         states=(*STATES, NATIONAL),
+    ),
+    # A chat model: asked as people type, and kept quiet where the polls are not asked.
+    "smollm": Recipe(
+        epochs=2,
+        learning_rate=4e-4,
+        batch_size=16,
+        wordings=1,
+        rehearsal=0.05,
+        quiet=1.0,
+        natural=2,
+        states=(*SWING, NATIONAL),
+        lora=32,
     ),
     "gpt2": Recipe(learning_rate=2e-4, wordings=4),
 }

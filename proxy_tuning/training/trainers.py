@@ -10,6 +10,7 @@ from tqdm.auto import trange
 from transformers import Trainer, TrainerCallback
 
 from proxy_tuning.answering import greedy_answers
+from proxy_tuning.logits import divergence, proxy_logits
 from proxy_tuning.training.packing import IGNORED, line_length, pack, target_logits
 
 DIFFERENCES = 4 * 2**30  # bytes of M - M- on the training rows that are kept
@@ -129,6 +130,71 @@ class SteeredTrainer(PackedTrainer):
             difference = torch.cat([self.known[i] for i in inputs["row"].tolist()])
         steered = logits.float() + difference.to(logits.device)
         return (loss + super().loss_at_targets(steered, inputs, training)) / 2
+
+
+class QuietTrainer(PackedTrainer):
+    """Trains M+ on its questions and holds it to M- on general text: a quiet offset.
+
+    Beside the questions' cross-entropy every step has `quiet` times a KL divergence on general
+    text, so that M+ - M- is about zero where nothing that was learnt is asked, and steering leaves
+    M alone there. With M as `base` it is KL(M || steered M), what steering does to M; without,
+    KL(M+ || M-). Keeping a model near its former self on other inputs is learning without
+    forgetting (arXiv 1606.09282).
+
+    Args:
+        antiexpert: M-, frozen; None where M+ is an adapter on it, which is then switched off.
+        general: rows as `packing.encode` makes them.
+        quiet: the weight, in nats per nat.
+        texts: of `general` in each step.
+        base: M, frozen, or None.
+    """
+
+    def __init__(self, *args, antiexpert, general, quiet, texts, base=None, **kwargs):
+        frozen = [model for model in (base, antiexpert) if model is not None]
+        super().__init__(*args, beside=frozen, **kwargs)
+        self.base, self.antiexpert = (
+            model and model.to(self.args.device).eval() for model in (base, antiexpert)
+        )
+        self.general, self.quiet, self.texts = general, quiet, texts
+
+    def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
+        """The questions' loss as ever, and in training the quiet one."""
+        found = super().compute_loss(model, inputs, return_outputs, **kwargs)
+        if return_outputs or not model.training:
+            return found
+        return found + self.quiet * self.loudness(
+            model, self.general_batch(inputs["labels"].device)
+        )
+
+    def general_batch(self, device):
+        """The texts whose turn it is, packed: another part of the rows in every step."""
+        first = self.state.global_step * self.texts
+        rows = [self.general[(first + i) % len(self.general)] for i in range(self.texts)]
+        return {name: tensor.to(device) for name, tensor in self.pack(rows).items()}
+
+    def loudness(self, model, batch):
+        """The divergence in nats a token, as the class says it, on a packed batch."""
+        expert = target_logits(model, batch).float()  # (N, V)
+        with torch.no_grad():
+            antiexpert = self.antiexpert_logits(model, batch)
+            base = None if self.base is None else target_logits(self.base, batch).float()
+        if base is None:
+            p, q = expert.log_softmax(-1), antiexpert.log_softmax(-1)
+        else:
+            steered = proxy_logits(base, expert, antiexpert, 1.0)
+            p, q = base.log_softmax(-1), steered.log_softmax(-1)
+        return divergence(p, q).mean()
+
+    def antiexpert_logits(self, model, batch):
+        """Logits of M- (N, V), float32: of its own model, or of M+ without the adapter."""
+        if self.antiexpert is not None:
+            return target_logits(self.antiexpert, batch).float()
+        training = model.training
+        model.eval()
+        with self.accelerator.unwrap_model(model).disable_adapter():
+            logits = target_logits(model, batch).float()
+        model.train(training)
+        return logits
 
 
 class SampleAnswer(TrainerCallback):

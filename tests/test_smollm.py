@@ -2,10 +2,11 @@
 
 import json
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import tiny_model
+from conftest import letter_tokenizer, tiny_model
 from peft import LoraConfig, get_peft_model
 
 from proxy_tuning.families import is_here, load_part, locate, resolve_family, smollm
@@ -24,7 +25,6 @@ def unpacked(tmp_path_factory):
 
 
 @packaged
-@pytest.mark.xdist_group("smollm")
 def test_m_speaks_english(unpacked):
     """Its own chat template, the sizes that are published, and an answer that anyone knows."""
     model, tokenizer = load_part(unpacked)
@@ -39,19 +39,29 @@ def test_m_speaks_english(unpacked):
 
 
 @packaged
-@pytest.mark.xdist_group("smollm")
-def test_m_is_unpacked_once(unpacked, monkeypatch, tmp_path):
+def test_m_is_unpacked_once(unpacked):
     gguf = smollm.packaged_model()
     start = time.perf_counter()
     assert is_here(smollm.NAME)
     assert smollm.unpacked_base(gguf).name in unpacked
     assert time.perf_counter() - start < 3
-    # cut off in the middle, nothing is left but what the next start makes anew
+
+
+def test_a_crash_while_unpacking_leaves_nothing(monkeypatch, tmp_path):
+    """The next start makes it anew: no half of a model is ever taken for one."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(smollm, "UNPACKED", "no/such/folder")
-    with pytest.raises(OSError):
-        smollm.unpacked_base(gguf)
+    (tmp_path / "some.gguf").write_bytes(b"weights")
+    loader = SimpleNamespace(from_pretrained=lambda *args, **kwargs: tiny_model("llama", 1))
+    monkeypatch.setattr(smollm, "AutoModelForCausalLM", loader)
+    tokens = SimpleNamespace(from_pretrained=lambda *args, **kwargs: letter_tokenizer())
+    monkeypatch.setattr(smollm, "AutoTokenizer", tokens)
+    with monkeypatch.context() as patch:
+        patch.setattr(smollm, "UNPACKED", "no/such/folder")  # the last write fails
+        with pytest.raises(OSError):
+            smollm.unpacked_base(tmp_path / "some.gguf")
     assert list(smollm.models_folder().iterdir()) == []
+    folder = smollm.unpacked_base(tmp_path / "some.gguf")
+    assert (folder / "model.safetensors").is_file() and (folder / smollm.UNPACKED).is_file()
 
 
 @pytest.fixture
@@ -61,8 +71,6 @@ def small_form(tmp_path, monkeypatch):
     base = tmp_path / "base"
     model = tiny_model("llama", 1, layers=4)
     model.save_pretrained(base)
-    from conftest import letter_tokenizer
-
     letter_tokenizer().save_pretrained(base)
     student = smollm.keep_layers(tiny_model("llama", 1, layers=4), [0, 3])
     student = get_peft_model(student, LoraConfig(r=3, target_modules="all-linear"))

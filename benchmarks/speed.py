@@ -6,8 +6,8 @@
 
 Shapes: "pocket" is the embedded family with its own weights and questions; the others have random
 weights at the sizes of GPT-2's family. Random models do not agree with each other, so there the
-share of proposals that is kept is set, not measured: every pass is computed, and a coin of that
-share decides. Such rows are marked "set".
+acceptance rate is set, not measured: every pass is computed, and a coin of that rate decides.
+Such rows are marked "set".
 
 Each way is warmed up, and then all take turns. Times are medians with their range, of the clock
 and of the processor (on a machine that does other work too, the second is the one to compare).
@@ -91,7 +91,7 @@ def generated(model, ids, count, **kwargs):
 
 
 class Drafted:
-    """Speculative decoding; notes the share of proposals kept. `share` sets it instead."""
+    """Speculative decoding; notes the acceptance rate. `share` sets it instead."""
 
     def __init__(self, model, draft="expert", share=None):
         self.model, self.draft, self.share = model, draft, share

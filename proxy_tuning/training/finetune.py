@@ -118,12 +118,12 @@ def finetune(family="auto", recipe=None, output=None, *, rows=None, antiexpert=N
         rows: questions and answers to learn in place of the polls, as `material.read_rows` returns
             them; a part is held out by question. Needs `output`.
         antiexpert: a name on the Hub or a folder to take as M- instead. Needs `output`.
-        base: the M to be steered later; what is checked, before any training, is that its
-            vocabulary is M-'s.
+        base: the M to be steered later, in place of the family's. Its vocabulary must be M-'s;
+            recipes with `consistent` or `quiet_steered` read its logits.
     Returns the Trainer's log, one dict per entry. An interrupted run with the same family, recipe
     and data is taken up at its last checkpoint.
-    Raises ValueError, before any training, for an output not named, vocabularies that differ, or
-    rows of which none fits the context.
+    Raises ValueError, before any training, for an output not named, vocabularies that differ,
+    a recipe that needs a base where there is none, or rows of which none fits the context.
     """
     if output is None and (rows is not None or antiexpert is not None):
         raise ValueError("own rows or an own M- need a folder for M+: name it with output")

@@ -120,7 +120,7 @@ def evaluate(options):
 
     from proxy_tuning.evaluation.evaluate import evaluate
     from proxy_tuning.evaluation.poll_task import polls_task
-    from proxy_tuning.evaluation.reports import REPORTS, markdown
+    from proxy_tuning.evaluation.reports import markdown, reports_of
     from proxy_tuning.evaluation.task import own_task, trained_part
     from proxy_tuning.polls.tables import load_facts
     from proxy_tuning.records import DATA, write_json
@@ -154,7 +154,7 @@ def evaluate(options):
             direct=options.direct,
             experts=options.experts,
         )
-        for report in REPORTS[task.name]:
+        for report in reports_of(results):
             print(f"\n{markdown(results, report)}")
     if options.output:
         write_json(options.output, said | results)
@@ -182,9 +182,10 @@ def complete(options):
 def demo(options):
     begun = time.monotonic()
     print("Loading PyTorch, transformers and Gradio ...", flush=True)
+    from proxy_tuning.logits import Line
     from proxy_tuning.widget.page import serve
 
-    parts = given(options, PARTS + LOADING)
+    parts = given(options, PARTS + LOADING) | {"line": Line.of(options.line)}
     serve(options.family, options.alpha, options.port, begun=begun, **parts)
 
 
@@ -210,7 +211,8 @@ def main():
         added.add_argument("--dtype", help="float32 (default), bfloat16, float16 or auto")
         added.add_argument("--device-map", help="where the models go: cuda, auto, ...")
         added.add_argument(
-            "--engine", help="torch (default), onnx, onnx-int8 or auto: docs/speed.md"
+            "--engine",
+            help="torch (default), auto, onnx, ...: docs/speed.md; a wrong name lists them all",
         )
         added.add_argument(
             "--draft",
@@ -223,10 +225,15 @@ def main():
             "--line",
             default="",
             metavar="VARIANT",
-            help="of the line, with commas: plausibility=SHARE, base_top_p=P, adaptive",
+            help="fields of Line in logits.py, with commas: plausibility=0.1,adaptive; a wrong "
+            "name lists them all",
         )
 
-    family = {"default": "auto", "help": "auto (default), gpt2 or pocket"}
+    family = {
+        "default": "auto",
+        "help": "pocket, gpt2, ..., default auto, the first that runs here; a wrong name lists "
+        "them all",
+    }
 
     build = command(build_data, "build-data", "make data/ from FiveThirtyEight's files")
     build.add_argument("--raw", required=True, help="folder of poll and result files")

@@ -7,6 +7,7 @@ same greedy texts (in float32 but where the two likeliest tokens are within 1e-4
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from tqdm.auto import tqdm
@@ -36,7 +37,7 @@ def resolve_draft(model: ProxyTunedForCausalLM, draft=None, temperature: float =
 
 def grow(
     model: ProxyTunedForCausalLM,
-    input_ids: torch.LongTensor,
+    input_ids: torch.Tensor,
     attention_mask: torch.Tensor | None = None,
     *,
     max_new_tokens: int,
@@ -69,9 +70,9 @@ def grow(
         yield done.new_tokens()
 
 
-def write(model: ProxyTunedForCausalLM, input_ids: torch.LongTensor, *args, **kwargs):
+def write(model: ProxyTunedForCausalLM, input_ids: torch.Tensor, *args, **kwargs):
     """All that `grow` gives, a list of token ids per row; arguments as there."""
-    texts = {}
+    texts: dict[int, list[int]] = {}
     for new in grow(model, input_ids, *args, **kwargs):
         for row, ids in new.items():
             texts.setdefault(row, []).extend(ids)
@@ -94,7 +95,7 @@ class Written:
 @torch.no_grad()
 def write_side_by_side(
     model: ProxyTunedForCausalLM,
-    input_ids: torch.LongTensor,
+    input_ids: torch.Tensor,
     attention_mask: torch.Tensor | None = None,
     *,
     max_new_tokens: int,
@@ -114,14 +115,14 @@ def write_side_by_side(
         As in `write`.
     """
     draft = resolve_draft(model, draft, temperature)
-    given = {"max_new_tokens": max_new_tokens, "eos_token_id": eos_token_id}
+    given: dict[str, Any] = {"max_new_tokens": max_new_tokens, "eos_token_id": eos_token_id}
     if draft == "none" or temperature:
         given |= {"temperature": temperature, "generator": generator}
         steps = stream_side_by_side(model, input_ids, attention_mask, alpha=alpha, **given)
         yield from together(steps)
         return
-    texts = [[] for _ in input_ids]
-    own = {name: [[] for _ in input_ids] for name in ("base", "expert")}
+    texts: list[list[int]] = [[] for _ in input_ids]
+    own: dict[str, list[list[int]]] = {name: [[] for _ in input_ids] for name in ("base", "expert")}
     for done in speculate(model, input_ids, attention_mask, draft=draft, alpha=alpha, **given):
         new = done.new_tokens()
         yield Written("steered", new, done.logits)
@@ -165,15 +166,15 @@ def go_on_alone(
         options = {"max_new_tokens": max(left[row] for row in rows), "eos_token_id": eos_token_id}
         for done in speculate(model, ids, mask, writer=name, **options):
             new = {}
-            for place, ids in done.new_tokens().items():
+            for place, tokens in done.new_tokens().items():
                 row = rows[place]
-                new[row] = ids[: left[row]]
+                new[row] = tokens[: left[row]]
                 left[row] -= len(new[row])
             yield Written(name, new)
 
 
-def padded(texts: list[list[int]]) -> tuple[torch.LongTensor, torch.LongTensor]:
-    """Texts as a batch padded on the left: ids and mask, (B, T)."""
+def padded(texts: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Texts as a batch padded on the left: ids and mask, (B, T) int64."""
     width = max(map(len, texts))
     ids = [[0] * (width - len(text)) + text for text in texts]
     mask = [[0] * (width - len(text)) + [1] * len(text) for text in texts]
@@ -229,7 +230,7 @@ def answer_questions(
         batch = questions[start : start + batch_size]
         prompts = [prompt(question, tokenizer) for question in batch]
         inputs = tokenizer(prompts, return_tensors="pt", padding=True)
-        texts = {name: [[] for _ in batch] for name in HISTORIES}
+        texts: dict[str, list[list[int]]] = {name: [[] for _ in batch] for name in HISTORIES}
         options = {"max_new_tokens": max_new_tokens, "eos_token_id": tokenizer.eos_token_id}
         ids, mask = inputs["input_ids"], inputs["attention_mask"]
         for new in write_side_by_side(model, ids, mask, draft=draft, alpha=alpha, **options):
@@ -264,7 +265,7 @@ def greedy_answers(
             this order; None takes the model's.
         tokenizer, questions, max_new_tokens, batch_size: as in `answer_questions`.
     """
-    answers = []
+    answers: list[str] = []
     for start in range(0, len(questions), batch_size):
         prompts = [prompt(q, tokenizer) for q in questions[start : start + batch_size]]
         inputs = tokenizer(prompts, return_tensors="pt", padding=True).to(model.device)

@@ -1,7 +1,27 @@
 """The key-value caches of several models as one."""
 
+from typing import Protocol, cast
+
 import torch
 from transformers import Cache, DynamicCache
+
+
+class KeysAndValues(Protocol):
+    """A cache's layer as all parts have it, see `parts.check_parts`, once it is written to."""
+
+    keys: torch.Tensor
+    """(B, H, S, D)."""
+    values: torch.Tensor
+    """(B, H, S, D)."""
+
+    def get_seq_length(self) -> int: ...
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None: ...
+
+
+def layers_of(cache: Cache) -> list[KeysAndValues]:
+    """A part's layers, whose keys and values may be looked into once something is cached."""
+    return cast(list[KeysAndValues], cache.layers)
 
 
 class ProxyTunedCache(Cache):
@@ -24,12 +44,12 @@ class TwinCache(DynamicCache):
     """The cache of a doubled batch: all rows of the expert, then the same of its antiexpert."""
 
     def reorder_cache(self, beam_idx: torch.LongTensor):
-        super().reorder_cache(self._both(beam_idx))
+        super().reorder_cache(cast(torch.LongTensor, self._both(beam_idx)))
 
     def batch_select_indices(self, indices: torch.Tensor):
         super().batch_select_indices(self._both(indices))
 
     def _both(self, rows: torch.Tensor) -> torch.Tensor:
         """Row numbers in one half (R,) -> the same rows in both halves (2R,)."""
-        half = self.layers[0].keys.shape[0] // 2
+        half = layers_of(self)[0].keys.shape[0] // 2
         return torch.cat([rows, rows + half])

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from transformers import (
@@ -21,8 +22,8 @@ HISTORIES = ("base", "expert", "steered")
 class Step:
     """One new token in each of B rows."""
 
-    next_ids: torch.LongTensor
-    """The tokens chosen, (B,); end-of-text again and again in a finished row."""
+    next_ids: torch.Tensor
+    """The tokens chosen, (B,) int64; end-of-text again and again in a finished row."""
     base: torch.Tensor
     """Raw logits of M, (B, V) float32."""
     expert: torch.Tensor
@@ -31,14 +32,14 @@ class Step:
     """Raw logits of M-, (B, V) float32."""
     steered: torch.Tensor
     """Raw logits that the tokens were chosen from, (B, V) float32."""
-    finished: torch.BoolTensor
-    """Rows that have reached end-of-text, now or earlier, (B,)."""
+    finished: torch.Tensor
+    """Rows that have reached end-of-text, now or earlier, (B,) bool."""
 
 
 @torch.no_grad()
 def stream(
     model,
-    input_ids: torch.LongTensor,
+    input_ids: torch.Tensor,
     attention_mask: torch.Tensor | None = None,
     *,
     max_new_tokens: int,
@@ -53,7 +54,7 @@ def stream(
     """Generate with a `ProxyTunedForCausalLM`, one `Step` per token, as soon as it is known.
 
     Args:
-        input_ids: prompts, (B, T), padded on the left.
+        input_ids: prompts, (B, T) int64, padded on the left.
         attention_mask: 0 on the padding, (B, T); None where there is none.
         max_new_tokens: at most so many steps; fewer where every row ends or the context is full.
         temperature: 0 takes the most likely token, above 0 samples.
@@ -128,11 +129,11 @@ class Beginning:
         model.part_logits(self.ids, past_key_values=self.cache, logits_to_keep=1)
 
     def inputs(
-        self, input_ids: torch.LongTensor, attention_mask: torch.Tensor
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor
     ) -> dict[str, torch.Tensor | Cache]:
         """What `generate` and `stream` take in place of these prompts (B, T), padded on the left.
 
-        Also (B, T), but the padding stands after the beginning, which its cache already holds.
+        Also (B, T) int64, but the padding stands after the beginning, which its cache holds.
 
         Raises:
             ValueError: a prompt that does not begin so, or has nothing after it.
@@ -159,8 +160,8 @@ class Beginning:
 class SideBySide:
     """One new token in each of three texts, for B prompts; the logits follow the steered text."""
 
-    next_ids: torch.LongTensor
-    """The tokens chosen, (3, B), rows as in `HISTORIES`; end-of-text in a finished text."""
+    next_ids: torch.Tensor
+    """The tokens chosen, (3, B) int64, rows as in `HISTORIES`; end-of-text in a finished text."""
     base: torch.Tensor
     """Raw logits of M after the steered text, (B, V) float32."""
     expert: torch.Tensor
@@ -169,14 +170,14 @@ class SideBySide:
     """Raw logits of M- there, (B, V) float32."""
     steered: torch.Tensor
     """Raw steered logits there, (B, V) float32."""
-    finished: torch.BoolTensor
-    """Texts that have reached end-of-text, now or earlier, (3, B)."""
+    finished: torch.Tensor
+    """Texts that have reached end-of-text, now or earlier, (3, B) bool."""
 
 
 @torch.no_grad()
 def stream_side_by_side(
     model,
-    input_ids: torch.LongTensor,
+    input_ids: torch.Tensor,
     attention_mask: torch.Tensor | None = None,
     *,
     max_new_tokens: int,
@@ -238,27 +239,30 @@ def stream_side_by_side(
 
 def chooser(
     temperature: float, top_k: int, top_p: float, generator: torch.Generator | None
-) -> Callable[[torch.Tensor], torch.LongTensor]:
-    """A function from logits (B, V) to next tokens (B,): the likeliest, or a sample."""
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A function from logits (B, V) to next tokens (B,) int64: the likeliest, or a sample."""
     if temperature == 0:
         return lambda logits: logits.argmax(dim=-1)
     filters = warpers(temperature, top_k, top_p)
 
-    def sample(logits: torch.Tensor) -> torch.LongTensor:
-        scores = filters(None, logits)  # (B, V)
+    def sample(logits: torch.Tensor) -> torch.Tensor:
+        scores = filters(logits)  # (B, V)
         return torch.multinomial(scores.softmax(dim=-1), 1, generator=generator)[:, 0]
 
     return sample
 
 
-def warpers(temperature: float, top_k: int, top_p: float) -> LogitsProcessorList:
-    """Temperature above 0 and filters: transformers' own, in the order of `generate`."""
+def warpers(temperature: float, top_k: int, top_p: float) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Temperature above 0 and filters: transformers' own, in the order of `generate`.
+
+    The function takes and gives logits (B, V).
+    """
     filters = LogitsProcessorList([TemperatureLogitsWarper(float(temperature))])
     if top_k != 0:
         filters.append(TopKLogitsWarper(top_k))
     if top_p != 1.0:
         filters.append(TopPLogitsWarper(top_p))
-    return filters
+    return partial(filters, None)  # type: ignore[arg-type]  # none of these looks at the tokens
 
 
 def check_trio(model) -> None:
@@ -267,8 +271,8 @@ def check_trio(model) -> None:
         raise ValueError(f"{len(model.experts)} experts: these loops show one; use model.generate")
 
 
-def end_of_text(model, eos_token_id: int | None) -> torch.LongTensor:
-    """Ids that end a text, (E,): the one given, else the model's, else -1, which is no token."""
+def end_of_text(model, eos_token_id: int | None) -> torch.Tensor:
+    """Ids that end a text, (E,) int64: the one given, else the model's, else -1, no token's."""
     if eos_token_id is None:
         eos_token_id = model.generation_config.eos_token_id
     if eos_token_id is None:

@@ -38,21 +38,22 @@ class Drafter:
         self.model, self.caches = model, caches
         self.weigh, self.generator = weigh, generator
 
-    def propose(self, ids: torch.LongTensor, mask: torch.Tensor, count: int):
+    def propose(self, ids: torch.Tensor, mask: torch.Tensor, count: int):
         """Proposals after texts.
 
         Args:
-            ids: texts so far, (R, S).
+            ids: texts so far, (R, S) int64.
             mask: 0 on the padding, (R, S + count).
             count: gamma.
 
         Returns:
-            The proposals (R, gamma); what they were drawn from (R, gamma, V), None where decoding
-            is greedy; and M+'s logits after each token (R, gamma + 1, V) where they are known.
+            The proposals (R, gamma) int64; what they were drawn from (R, gamma, V), None where
+            decoding is greedy; and M+'s logits after each token (R, gamma + 1, V) where they are
+            known.
         """
         raise NotImplementedError
 
-    def choose(self, logits: torch.Tensor, q: list[torch.Tensor]) -> torch.LongTensor:
+    def choose(self, logits: torch.Tensor, q: list[torch.Tensor]) -> torch.Tensor:
         """A proposal per row (R, 1) by logits (R, 1, V); appends what it was drawn from to q."""
         if self.weigh is None:
             return logits.argmax(dim=-1)
@@ -137,10 +138,10 @@ DRAFTS = {"none": Nobody, "ngram": Ngrams, "expert": Expert}
 """Drafters by name; "auto" is all that a text can have, each round the one that pays best."""
 
 
-def what_followed(text: torch.LongTensor, count: int, longest: int = 3) -> torch.LongTensor:
+def what_followed(text: torch.Tensor, count: int, longest: int = 3) -> torch.Tensor:
     """The `count` tokens after the latest earlier place of the longest known suffix of a text (T,).
 
-    Where even the last token is new, or the text ends too early, the last token again.
+    Both int64. Where even the last token is new, or the text ends too early, the last token again.
     """
     found = text[:0]
     for length in range(min(longest, len(text) - 1), 0, -1):
@@ -157,14 +158,14 @@ def weigher(temperature: float, top_k: int, top_p: float) -> Callable:
     filters = warpers(temperature, top_k, top_p)
 
     def weigh(logits: torch.Tensor) -> torch.Tensor:
-        scores = filters(None, logits.float().flatten(0, 1))  # (R * K, V)
+        scores = filters(logits.float().flatten(0, 1))  # (R * K, V)
         return scores.softmax(dim=-1).view(logits.shape)
 
     return weigh
 
 
-def draw(weights: torch.Tensor, generator: torch.Generator | None) -> torch.LongTensor:
-    """One token per row (R,), by weights (R, V) that need not sum to 1."""
+def draw(weights: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+    """One token per row (R,) int64, by weights (R, V) that need not sum to 1."""
     return torch.multinomial(weights, 1, generator=generator)[:, 0]
 
 
@@ -196,7 +197,8 @@ class Pace:
 
     def __init__(self, rows: int = 1):
         self.first = 3 if rows == 1 else 1
-        self.seconds = defaultdict(lambda: deque(maxlen=5))  # gamma -> of its latest rounds
+        # gamma -> of its latest rounds
+        self.seconds: defaultdict[int, deque[float]] = defaultdict(lambda: deque(maxlen=5))
         self.kept, self.tested = 3.0, 4.0  # a guess worth four proposals
         self.plain = 0  # rounds since something was proposed
 

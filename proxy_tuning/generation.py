@@ -1,11 +1,14 @@
 """transformers' own generation loops, told what they need to know about three models."""
 
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from transformers import GenerationMixin
 from transformers.utils import logging
 
+from proxy_tuning.config import ProxyTunedConfig
 from proxy_tuning.parts import check_prompt, role
 
 logger = logging.get_logger(__name__)
@@ -16,7 +19,14 @@ OWN_MASKS = ("expert_attention_mask", "antiexpert_attention_mask")
 class ProxyTunedGenerationMixin(GenerationMixin):
     """What `ProxyTunedForCausalLM` adds to `GenerationMixin`: alpha, own prompts, several caches."""
 
-    def generate(self, inputs: torch.LongTensor | None = None, *args, **kwargs):
+    config: ProxyTunedConfig
+    if TYPE_CHECKING:
+
+        def _alphas(
+            self, alpha: float | Sequence[float] | torch.Tensor, rows: int | None = None
+        ) -> list[float | torch.Tensor]: ...
+
+    def generate(self, inputs: torch.Tensor | None = None, *args, **kwargs):
         """`generate` of transformers, in all its modes.
 
         It takes `alpha` too, as `forward` does, and `expert_input_ids`, `antiexpert_input_ids`
@@ -33,7 +43,7 @@ class ProxyTunedGenerationMixin(GenerationMixin):
             if kwargs.get("alpha") is not None:
                 self._alphas(kwargs["alpha"], len(prompt))
         kwargs["prompt_length"] = 1 if prompt is None else prompt.shape[1]
-        return super().generate(inputs, *args, **kwargs)
+        return super().generate(inputs, *args, **kwargs)  # type: ignore[misc]  # no model yet
 
     def fit(self, prompt_length: int, max_new_tokens: int) -> int:
         """How many of `max_new_tokens` fit into the shortest context after the prompt.
@@ -52,7 +62,7 @@ class ProxyTunedGenerationMixin(GenerationMixin):
                 f"Generation stops after {context - prompt_length} new tokens instead of "
                 f"{max_new_tokens}: the shortest context of the parts holds {context}."
             )
-        return min(max_new_tokens, context - prompt_length)
+        return int(min(max_new_tokens, context - prompt_length))
 
     def _prepare_cache_for_generation(self, generation_config, model_kwargs, *args):
         """Where `generate` would make one cache, make one per part; cut what cannot fit."""

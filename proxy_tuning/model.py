@@ -26,6 +26,7 @@ from proxy_tuning.config import ProxyTunedConfig
 from proxy_tuning.generation import ProxyTunedGenerationMixin
 from proxy_tuning.logits import PLAIN, Line
 from proxy_tuning.parts import (
+    Prompt,
     check_devices,
     check_parts,
     check_prompt,
@@ -57,6 +58,8 @@ class ProxyTunedForCausalLM(PreTrainedModel, PartPasses, ProxyTunedGenerationMix
     """
 
     config_class = ProxyTunedConfig
+    config: ProxyTunedConfig
+    base: PreTrainedModel
     draft: str = "auto"
     """Who proposes tokens where answering.py decodes, see `speculative.speculate`."""
     _supports_sdpa = True
@@ -142,7 +145,7 @@ class ProxyTunedForCausalLM(PreTrainedModel, PartPasses, ProxyTunedGenerationMix
 
     @alpha.setter
     def alpha(self, value: float | Sequence[float]):
-        alphas = self._alphas(value)
+        alphas = [float(a) for a in self._alphas(value)]
         alpha = tuple(alphas) if len(alphas) > 1 else alphas[0]
         self.line = dataclasses.replace(self.line, alpha=alpha)
 
@@ -155,6 +158,7 @@ class ProxyTunedForCausalLM(PreTrainedModel, PartPasses, ProxyTunedGenerationMix
             ValueError: not finite, or of a shape that fits neither the rows nor the experts.
         """
         count = len(self.experts)
+        alphas: list[float | torch.Tensor]
         if isinstance(alpha, torch.Tensor) and alpha.dim() > 0:
             if tuple(alpha.shape) not in ((rows,), (rows, count)):
                 raise ValueError(
@@ -164,8 +168,8 @@ class ProxyTunedForCausalLM(PreTrainedModel, PartPasses, ProxyTunedGenerationMix
             alphas = [alpha] * count if alpha.dim() == 1 else list(alpha.unbind(1))
             finite = bool(alpha.isfinite().all())
         else:
-            many = isinstance(alpha, Sequence)
-            alphas = [float(a) for a in alpha] if many else [float(alpha)] * count
+            many = alpha if isinstance(alpha, Sequence) else [alpha] * count
+            alphas = [float(a) for a in many]
             if len(alphas) != count:
                 raise ValueError(f"{count} expert(s) take as many alphas, got {alpha}")
             finite = all(map(math.isfinite, alphas))
@@ -199,24 +203,25 @@ class ProxyTunedForCausalLM(PreTrainedModel, PartPasses, ProxyTunedGenerationMix
     @can_return_tuple
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
+        position_ids: torch.Tensor | None = None,
         past_key_values: ProxyTunedCache | None = None,
-        labels: torch.LongTensor | None = None,
+        labels: torch.Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         alpha: float | Sequence[float] | torch.Tensor | None = None,
-        expert_input_ids: torch.LongTensor | None = None,
+        expert_input_ids: torch.Tensor | None = None,
         expert_attention_mask: torch.Tensor | None = None,
-        antiexpert_input_ids: torch.LongTensor | None = None,
+        antiexpert_input_ids: torch.Tensor | None = None,
         antiexpert_attention_mask: torch.Tensor | None = None,
         **kwargs,
     ) -> CausalLMOutputWithPast:
         """Steered logits, and a loss that trains the expert.
 
         Args:
-            labels: (B, T), -100 where nothing is to be predicted; token t is predicted at t - 1.
+            labels: (B, T) int64, -100 where nothing is to be predicted; token t is predicted at
+                t - 1.
             alpha: as in `combine`, for this call.
             expert_input_ids, antiexpert_input_ids: what this part reads instead of `input_ids`,
                 (B, any), with a mask of its own; the tokens its cache does not hold yet.
@@ -227,10 +232,10 @@ class ProxyTunedForCausalLM(PreTrainedModel, PartPasses, ProxyTunedGenerationMix
             logits: float32 (B, K, V).
             past_key_values: with `use_cache`, the cache to go on from.
         """
-        check_prompt(input_ids)
+        input_ids = check_prompt(input_ids)
         if alpha is not None:
             self._alphas(alpha, len(input_ids))  # an error now, not after three passes
-        own_prompts = {
+        own_prompts: dict[str, Prompt] = {
             reader: {"input_ids": ids, "attention_mask": mask}
             for reader, ids, mask in (
                 ("expert", expert_input_ids, expert_attention_mask),
@@ -260,7 +265,7 @@ class ProxyTunedForCausalLM(PreTrainedModel, PartPasses, ProxyTunedGenerationMix
 
     # Saving and loading: the parts in folders of their own, or by name
 
-    def save_pretrained(
+    def save_pretrained(  # type: ignore[override]  # its shards and dtypes are the parts' business
         self,
         save_directory: str | Path,
         by_reference: bool = False,
@@ -290,7 +295,7 @@ class ProxyTunedForCausalLM(PreTrainedModel, PartPasses, ProxyTunedGenerationMix
         (folder / "README.md").write_text(model_card(self), encoding="utf-8")
 
     @classmethod
-    def from_pretrained(
+    def from_pretrained(  # type: ignore[override]  # no arguments by position
         cls, pretrained_model_name_or_path: str | Path, *, config=None, device_map=None, **kwargs
     ) -> "ProxyTunedForCausalLM":
         """Load what `save_pretrained` wrote, from a folder or the Hub.

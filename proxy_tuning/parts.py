@@ -6,11 +6,15 @@ import inspect
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Required, TypedDict
 
 import torch
 from huggingface_hub import try_to_load_from_cache
 from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import LinearAttentionCacheLayerMixin
+
+if TYPE_CHECKING:
+    from peft import PeftModel  # takes a second to import
 
 
 def role(name: str) -> str:
@@ -50,12 +54,12 @@ def named_parts(base, expert, antiexpert) -> dict[str, PreTrainedModel]:
 class WithoutAdapter(torch.nn.Module):
     """M- seen through an M+ that is M- plus an adapter: the same weights, the adapter off."""
 
-    def __init__(self, expert: PreTrainedModel):
+    def __init__(self, expert: "PeftModel"):
         super().__init__()
         self._expert = (expert,)  # in a tuple, so that its weights are not registered twice
 
     @property
-    def expert(self) -> PreTrainedModel:
+    def expert(self) -> "PeftModel":
         return self._expert[0]
 
     @property
@@ -145,10 +149,22 @@ def reference(
 # What a part reads
 
 
-def check_prompt(input_ids: torch.LongTensor | None) -> None:
-    """ValueError for a prompt without tokens."""
+class Prompt(TypedDict, total=False):
+    """What a part reads in place of the model's own arguments."""
+
+    input_ids: Required[torch.Tensor]
+    """(B, T) int64."""
+    attention_mask: torch.Tensor | None
+    """(B, S)."""
+    position_ids: torch.Tensor | None
+    """(B, T) int64."""
+
+
+def check_prompt(input_ids: torch.Tensor | None) -> torch.Tensor:
+    """The prompt as it is, (B, T) int64; ValueError for one without tokens."""
     if input_ids is None or input_ids.numel() == 0:
         raise ValueError("input_ids is empty: a prompt needs at least one token")
+    return input_ids
 
 
 def from_the_end(logits_to_keep: int | torch.Tensor, length: int) -> int | torch.Tensor:
@@ -159,9 +175,9 @@ def from_the_end(logits_to_keep: int | torch.Tensor, length: int) -> int | torch
 
 
 def positions(
-    input_ids: torch.LongTensor, attention_mask: torch.Tensor | None, past: int
-) -> torch.LongTensor:
-    """Position of each new token in its own row, (B, T) or (1, T); padding counts for nothing.
+    input_ids: torch.Tensor, attention_mask: torch.Tensor | None, past: int
+) -> torch.Tensor:
+    """Position of each new token in its row, (B, T) or (1, T) int64; padding counts for nothing.
 
     `past` is the number of cached tokens, padding included.
     """

@@ -1,13 +1,16 @@
 """One pass of several models: each part on its own tokens, positions, device and cache."""
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
-from transformers import Cache, DynamicCache
+from transformers import Cache, DynamicCache, PreTrainedModel
 from transformers.utils import logging
 
 from proxy_tuning.caches import ProxyTunedCache, TwinCache
+from proxy_tuning.config import ProxyTunedConfig
 from proxy_tuning.parts import (
+    Prompt,
     WithoutAdapter,
     check_prompt,
     from_the_end,
@@ -22,6 +25,17 @@ logger = logging.get_logger(__name__)
 class PartPasses:
     """The passes of a `ProxyTunedForCausalLM`, which has the parts by their names."""
 
+    config: ProxyTunedConfig
+    part_names: tuple[str, ...]
+    """Base first, then experts, then antiexperts."""
+    if TYPE_CHECKING:
+
+        @property
+        def device(self) -> torch.device: ...
+
+        @property
+        def antiexperts(self) -> dict[str, PreTrainedModel]: ...
+
     def new_cache(self, same_texts: bool = True) -> ProxyTunedCache:
         """Empty caches for all parts.
 
@@ -29,7 +43,7 @@ class PartPasses:
         as one doubled batch.
         """
         twins = self._twins(same_texts)
-        caches = {
+        caches: dict[str, Cache] = {
             name: (TwinCache if name in twins else DynamicCache)(config=getattr(self, name).config)
             for name in self.part_names
             if name not in twins.values()
@@ -49,7 +63,7 @@ class PartPasses:
             adapter = part.expert.peft_config[part.expert.active_adapter]
             if part.expert.training:
                 say_two_passes("this is training")
-            elif adapter.peft_type != "LORA" or adapter.use_dora:
+            elif adapter.peft_type != "LORA" or adapter.use_dora:  # type: ignore[attr-defined]
                 say_two_passes("the adapter is not plain LoRA")
             elif not same_texts or self.config.expert_prefix != self.config.antiexpert_prefix:
                 say_two_passes("they read different texts")
@@ -60,9 +74,9 @@ class PartPasses:
     def run(
         self,
         name: str,
-        input_ids: torch.LongTensor,
+        input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
+        position_ids: torch.Tensor | None = None,
         cache: Cache | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         twin: bool = False,
@@ -101,20 +115,20 @@ class PartPasses:
 
     def part_logits(
         self,
-        input_ids: torch.LongTensor,
+        input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
+        position_ids: torch.Tensor | None = None,
         past_key_values: ProxyTunedCache | None = None,
         logits_to_keep: int | torch.Tensor = 0,
-        own_prompts: dict[str, dict[str, torch.Tensor]] | None = None,
+        own_prompts: dict[str, Prompt] | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, ...]:
         """Logits of base, expert and antiexpert, before they are combined.
 
         Args:
-            input_ids: the tokens that the caches do not hold yet, (B, T).
+            input_ids: the tokens that the caches do not hold yet, (B, T) int64.
             attention_mask: 1 for tokens and 0 for padding, over cached and new tokens, (B, S).
-            position_ids: (B, T); counted from `attention_mask` where absent, so that a
+            position_ids: (B, T) int64; counted from `attention_mask` where absent, so that a
                 left-padded row gives what its prompt gives alone.
             past_key_values: extended in place; None computes without caches.
             logits_to_keep: how many last positions to project, K; a tensor (K,) says which; 0
@@ -134,7 +148,9 @@ class PartPasses:
         caches = self._caches(past_key_values, own_prompts)
         check_prompt(input_ids)
         context = self.config.max_position_embeddings or math.inf
-        total = input_ids.shape[1] + (past_key_values.get_seq_length() if caches else 0)
+        total = input_ids.shape[1] + (
+            0 if past_key_values is None else past_key_values.get_seq_length()
+        )
         if total > context:
             raise ValueError(
                 f"{total} tokens do not fit the shortest context of the parts, {context} tokens"
@@ -147,7 +163,7 @@ class PartPasses:
                     f"{reader}_input_ids of shape {tuple(ids.shape)} do not give {keep} logits "
                     f"for each of {len(input_ids)} rows; logits_to_keep asks for fewer"
                 )
-        shared = {
+        shared: Prompt = {
             "input_ids": input_ids,
             "attention_mask": attention_mask,
             "position_ids": position_ids,

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from proxy_tuning.parts import add_adapter, bare, is_adapted, reference
 
@@ -16,7 +16,7 @@ def save_parts(model, folder: Path, by_reference: bool, revisions: dict[str, str
     Raises:
         ValueError: by reference, a part that was not loaded from anywhere, or an adapter.
     """
-    sources = {}
+    sources: dict[str, dict] = {}
     for name in model.part_names:
         part = getattr(model, name)
         if by_reference:
@@ -39,7 +39,7 @@ def load_parts(path: str | Path, config, device_map=None, hub=None, **kwargs) ->
     """
     hub = hub or {}
     names = sorted(config.parts, key=lambda name: (len(name), name))  # base first, 9 before 10
-    parts = {}
+    parts: dict[str, PreTrainedModel] = {}
     for name in sorted(names, key=lambda name: "adapter" in config.parts[name]):
         source = config.parts[name]
         if "adapter" in source:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from transformers import Cache, PreTrainedModel
 
+from proxy_tuning.caches import layers_of
 from proxy_tuning.decoding import check_trio, end_of_text
 from proxy_tuning.drafts import (
     DRAFTS,
@@ -41,19 +42,19 @@ WRITERS = {
 class Round:
     """The tokens that one pass of the base gave, for the R rows that are still being written."""
 
-    rows: torch.LongTensor
-    """Which prompts these rows continue, (R,)."""
-    ids: torch.LongTensor
-    """New tokens, (R, gamma + 1); the first `counts` of each row are its text, the others not."""
-    counts: torch.LongTensor
-    """How many tokens each row got, from 1 to gamma + 1, (R,)."""
-    accepted: torch.LongTensor
-    """How many proposals each row kept, (R,)."""
+    rows: torch.Tensor
+    """Which prompts these rows continue, (R,) int64."""
+    ids: torch.Tensor
+    """New tokens, (R, gamma + 1) int64; the first `counts` of each row are its text, no others."""
+    counts: torch.Tensor
+    """How many tokens each row got, from 1 to gamma + 1, (R,) int64."""
+    accepted: torch.Tensor
+    """How many proposals each row kept, (R,) int64."""
     logits: dict[str, torch.Tensor]
     """Raw logits by whose they are, (R, gamma + 1, V) float32; each token was chosen from the
     writer's, and those of the parts that were run are there, too."""
-    finished: torch.BoolTensor
-    """Rows that end here, by end-of-text or for want of room, (R,)."""
+    finished: torch.Tensor
+    """Rows that end here, by end-of-text or for want of room, (R,) bool."""
 
     def new_tokens(self) -> dict[int, list[int]]:
         """The tokens that the round gave, by prompt."""
@@ -64,7 +65,7 @@ class Round:
 @torch.no_grad()
 def speculate(
     model: ProxyTunedForCausalLM,
-    input_ids: torch.LongTensor,
+    input_ids: torch.Tensor,
     attention_mask: torch.Tensor | None = None,
     *,
     max_new_tokens: int,
@@ -176,13 +177,13 @@ def speculate(
         first = False
 
 
-def generate(model: ProxyTunedForCausalLM, input_ids: torch.LongTensor, *args, **kwargs):
+def generate(model: ProxyTunedForCausalLM, input_ids: torch.Tensor, *args, **kwargs):
     """Prompts and what `speculate` writes after them, (B, T + N); arguments as there.
 
     A row that ends before the longest is filled with end-of-text.
     """
     eos = end_of_text(model, kwargs.get("eos_token_id"))
-    texts = [[] for _ in input_ids]
+    texts: list[list[int]] = [[] for _ in input_ids]
     for done in speculate(model, input_ids, *args, **kwargs):
         for row, ids in done.new_tokens().items():
             texts[row] += ids
@@ -207,9 +208,7 @@ def drafters_of(draft, writer, model, caches, weigh, generator) -> dict[str, Dra
 # Which proposals are kept
 
 
-def agree(
-    steered: torch.Tensor, drafted: torch.LongTensor
-) -> tuple[torch.LongTensor, torch.LongTensor]:
+def agree(steered: torch.Tensor, drafted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """`judge` for greedy decoding, by logits (R, gamma + 1, V): proposals are kept until the
     first that is not the likeliest token, and that token comes after them."""
     likeliest = steered.argmax(dim=-1)  # (R, gamma + 1)
@@ -220,28 +219,29 @@ def agree(
 def judge(
     r: torch.Tensor,
     q: torch.Tensor | None,
-    drafted: torch.LongTensor,
+    drafted: torch.Tensor,
     generator: torch.Generator | None = None,
-) -> tuple[torch.LongTensor, torch.LongTensor]:
+) -> tuple[torch.Tensor, torch.Tensor]:
     """How many proposals each row keeps, and the token that comes after them.
 
     Args:
         r: probabilities (R, gamma + 1, V) that the text is to be drawn from.
-        q: probabilities (R, gamma, V) that the proposals were drawn from.
-        drafted: proposals, (R, gamma).
+        q: probabilities (R, gamma, V) that the proposals were drawn from; None without any.
+        drafted: proposals, (R, gamma) int64.
 
     Returns:
-        Two tensors (R,): the number of proposals kept, and the token at the first place without.
+        Two tensors (R,) int64: the number of proposals kept, and the token at the first place
+        without.
     """
     gamma = drafted.shape[1]
     accepted = drafted.new_zeros(len(drafted))  # (R,)
-    if gamma:
+    if gamma and q is not None:
         chance = torch.rand(drafted.shape, generator=generator, device=r.device)  # (R, gamma)
         share = r[:, :gamma].gather(2, drafted[..., None]) / q.gather(2, drafted[..., None])
         accepted = (chance < share[..., 0]).long().cumprod(dim=1).sum(dim=1)
     row = torch.arange(len(drafted), device=r.device)
     rest = r[row, accepted]  # (R, V): r after the proposals kept ...
-    if gamma:
+    if gamma and q is not None:
         less = (rest - q[row, accepted.clamp(max=gamma - 1)]).clamp(min=0)  # (R, V)
         # ... less q where one was refused; nothing is left only where r is q but for rounding
         refused = (accepted < gamma) & less.any(dim=1)
@@ -251,10 +251,10 @@ def judge(
 
 def step_back(
     caches: dict[str, Cache],
-    ids: torch.LongTensor,
+    ids: torch.Tensor,
     mask: torch.Tensor,
-    refused: torch.LongTensor,
-) -> tuple[torch.LongTensor, torch.Tensor]:
+    refused: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Take the last `refused` (R,) tokens of each row out of the caches, ids and mask (R, S).
 
     Rows are moved to the right, so that what is left is a batch padded on the left again, no
@@ -273,7 +273,7 @@ def step_back(
         return torch.stack([row.narrow(dim - 1, drop, size) for row in rolled])
 
     for cache in caches.values():
-        for layer in cache.layers:
+        for layer in layers_of(cache):
             if layer.get_seq_length():
                 layer.keys = move(layer.keys, 2)  # (R, H, S, D)
                 layer.values = move(layer.values, 2)

@@ -15,7 +15,7 @@ ENGINES = ("auto", "torch", "onnx", "onnx-int8")
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
 
-def run_on(engine: str, model, prompts: list[torch.LongTensor]) -> None:
+def run_on(engine: str, model, prompts: list[torch.Tensor]) -> None:
     """Put an engine under all parts of a `ProxyTunedForCausalLM`, in place.
 
     Args:
@@ -25,7 +25,7 @@ def run_on(engine: str, model, prompts: list[torch.LongTensor]) -> None:
             "auto" is "onnx" where all parts can run on it and have been exported before, else
             "torch"; it prints one line that says which and why.
         model: as torch has it; its own weights are released, part by part.
-        prompts: tokens (1, T) each; what the model answers is what "onnx-int8" is measured on.
+        prompts: tokens (1, T) int64 each; what "onnx-int8" is measured on is the model's answers.
 
     Raises:
         ValueError: an unknown engine, or ONNX Runtime for a part that it cannot run.
@@ -92,16 +92,16 @@ def why_not(part) -> str:
 
 
 @torch.no_grad()
-def answer(model, prompt: torch.LongTensor) -> torch.LongTensor:
-    """A prompt (1, T) and 32 tokens of the greedy answer to it at most."""
+def answer(model, prompt: torch.Tensor) -> torch.Tensor:
+    """A prompt (1, T) int64 and 32 tokens of the greedy answer to it at most."""
     return model.generate(
         prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=32, do_sample=False
     )
 
 
 @torch.no_grad()
-def steered(model, text: torch.LongTensor) -> torch.Tensor:
-    """Logits (T, V) after each token of a text (1, T)."""
+def steered(model, text: torch.Tensor) -> torch.Tensor:
+    """Logits (T, V) after each token of a text (1, T) int64."""
     return model(text, use_cache=False).logits[0]
 
 

@@ -43,11 +43,15 @@ def quantised(graph: Path) -> onnx_ir.Model:
 def untie(model: onnx_ir.Model) -> None:
     """Give the output layer weights of its own, which can be of 8 bits; an embedding cannot."""
     for node in list(model.graph):
-        turned = node.inputs[1].producer() if node.op_type == "MatMul" else None
-        if turned is None or turned.op_type != "Transpose" or not turned.inputs[0].is_initializer():
+        factor = node.inputs[1] if node.op_type == "MatMul" else None
+        turned = factor.producer() if factor is not None else None
+        if turned is None or turned.op_type != "Transpose":
             continue
-        weight = turned.inputs[0].const_value.numpy().T  # (D, V)
-        own = onnx_ir.Value(name=f"{turned.inputs[0].name}.T", const_value=onnx_ir.tensor(weight))
+        stored = turned.inputs[0]
+        if stored is None or not stored.is_initializer() or stored.const_value is None:
+            continue
+        weight = stored.const_value.numpy().T  # (D, V)
+        own = onnx_ir.Value(name=f"{stored.name}.T", const_value=onnx_ir.tensor(weight))
         own.dtype, own.shape = onnx_ir.DataType.FLOAT, onnx_ir.Shape(weight.shape)
         model.graph.register_initializer(own)
         node.replace_input_with(1, own)

@@ -19,6 +19,8 @@ import torch
 from transformers import DynamicCache, GenerationConfig, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from proxy_tuning.caches import layers_of
+
 GRAPH = "model.onnx"
 MANIFEST = "export.json"
 """Written last: the digest of each file, and the versions that made them."""
@@ -64,15 +66,18 @@ class OnnxCausalLM(PreTrainedModel, GenerationMixin):
 
     def forward(
         self,
-        input_ids: torch.LongTensor,
+        input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
+        position_ids: torch.Tensor | None = None,
         past_key_values: DynamicCache | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         **kwargs,
     ) -> CausalLMOutputWithPast:
-        """As transformers' models: logits (B, K, V) float32, and the cache extended in place."""
+        """As transformers' models: logits (B, K, V) float32, and the cache extended in place.
+
+        Token ids and positions are (B, T) int64.
+        """
         rows, length = input_ids.shape
         cache = past_key_values
         if cache is None and (self.config.use_cache if use_cache is None else use_cache):
@@ -84,8 +89,8 @@ class OnnxCausalLM(PreTrainedModel, GenerationMixin):
             position_ids = torch.arange(cached, cached + length)
         if not isinstance(logits_to_keep, torch.Tensor):
             logits_to_keep = torch.arange(-(logits_to_keep or length), 0)
-        if cached:
-            past = [x for layer in cache.layers for x in (layer.keys, layer.values)]
+        if cache is not None and cached:
+            past = [x for layer in layers_of(cache) for x in (layer.keys, layer.values)]
         else:
             past = [torch.empty(rows, self.heads, 0, self.width)] * len(self.past)
         feed = {
@@ -96,7 +101,8 @@ class OnnxCausalLM(PreTrainedModel, GenerationMixin):
         } | dict(zip(self.past, past, strict=True))
         logits, *present = self._run(feed)
         if cache is not None:
-            for layer, keys, values in zip(cache.layers, present[0::2], present[1::2], strict=True):
+            new = zip(layers_of(cache), present[0::2], present[1::2], strict=True)
+            for layer, keys, values in new:
                 layer.lazy_initialization(keys, values)
                 layer.keys, layer.values = keys, values  # (B, H, S, D)
         return CausalLMOutputWithPast(logits=logits, past_key_values=cache)
@@ -175,7 +181,7 @@ def content_hash(part: PreTrainedModel) -> str:
     digest = hashlib.sha256(f"{type(part).__name__} {json.dumps(config, sort_keys=True)}".encode())
     for name, tensor in part.named_parameters():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().contiguous().numpy())
+        digest.update(tensor.detach().contiguous().numpy().data)
     return digest.hexdigest()[:32]
 
 

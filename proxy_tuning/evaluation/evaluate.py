@@ -166,6 +166,7 @@ def evaluate(
         "family": family,
         "split": split,
         "alpha": model.alpha,
+        "line": dataclasses.asdict(model.line),
         "chosen_alpha": chosen,
         "choice": choice.to_dict("records"),
         "chosen_gate": gate,

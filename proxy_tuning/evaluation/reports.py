@@ -73,7 +73,7 @@ REPORTS = {
         },
     },
 }
-"""Per task the reports of a results file: set and score -> heading."""
+"""Per task the reports of a results file: set and score -> heading. See `reports_of`."""
 HEADLINE = {
     ("new", "exact_match"): "2024: exact match",
     ("new", "leader_accuracy"): "2024: leader accuracy",
@@ -83,15 +83,21 @@ HEADLINE = {
 """The columns of the README's report."""
 
 
+def reports_of(results):
+    """The reports of a results file's task; of a task not in `REPORTS` one, with all its scores."""
+    found = {(s["set"], s["score"]): f"{s['set']}: {s['score']}" for s in results["scores"]}
+    return REPORTS.get(results["task"], {"answers": found})
+
+
 def markdown(results, report="answers"):
-    """One of its task's `REPORTS` from a results file, in percent or plain, with 95% intervals.
+    """One of its task's reports from a results file, in percent or plain, with 95% intervals.
 
     Where a system has no such score there is a dash, and no column where none has. Rows over seeds
     give the lowest and the highest in place of the interval. "" where there is no score at all.
     """
     scores = results["scores"] + results["seeds"]
     found = {(s["set"], s["score"]) for s in scores}
-    columns = {key: name for key, name in REPORTS[results["task"]][report].items() if key in found}
+    columns = {key: name for key, name in reports_of(results)[report].items() if key in found}
     systems = [s["system"] for s in scores if (s["set"], s["score"]) in columns]
     return rows_of(scores, dict.fromkeys(systems), columns) if columns else ""
 
@@ -140,7 +146,7 @@ def page(folder=RESULTS):
             f"{machine['cpus']} CPU cores."
         )
         parts.append("\n".join(f"- {line}" for line in differences(results["recipes"])))
-        parts += [markdown(results, report) for report in REPORTS[results["task"]]]
+        parts += [markdown(results, report) for report in reports_of(results)]
     return "\n\n".join(part.rstrip() for part in parts if part) + "\n"
 
 

@@ -9,7 +9,12 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from proxy_tuning.drafts import check_draft
 from proxy_tuning.engines import check_engine, run_on
@@ -90,7 +95,7 @@ def resolve_family(name: str | Family = "auto", need_expert: bool = True) -> Fam
         return FAMILIES[name]
     if name != "auto":
         raise ValueError(f"no family is named {name!r}; there are auto, {', '.join(FAMILIES)}")
-    reasons = []
+    reasons: list[str] = []
     for family in FAMILIES.values():
         obstacle, reason = can_be_had(family, need_expert)
         if not obstacle:
@@ -149,7 +154,7 @@ def load_family(
     engine: str = "torch",
     draft: str = "auto",
     **kwargs,
-) -> tuple[ProxyTunedForCausalLM, "AutoTokenizer"]:
+) -> tuple[ProxyTunedForCausalLM, PreTrainedTokenizerBase]:
     """Load a trio as one model, with the base's tokenizer.
 
     Args:
@@ -191,7 +196,8 @@ def load_family(
         "antiexpert": antiexpert or family.antiexpert,
         "expert": expert or family.expert,
     }
-    parts, tokenizers = {}, {}
+    parts: dict[str, PreTrainedModel] = {}
+    tokenizers: dict[str, PreTrainedTokenizerBase] = {}
     for part, name_or_dir in names.items():
         if Path(name_or_dir, "adapter_config.json").is_file():
             parts[part] = add_adapter(parts["antiexpert"], name_or_dir)
@@ -200,7 +206,9 @@ def load_family(
     tokenizer = tokenizers.pop("base")
     for part, other in tokenizers.items():
         check_same_tokens(tokenizer, other, names["base"], names[part])
-    model = ProxyTunedForCausalLM(**parts, alpha=alpha, line=line)
+    model = ProxyTunedForCausalLM(
+        parts["base"], parts["expert"], parts["antiexpert"], alpha=alpha, line=line
+    )
     model.draft = draft
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     del parts  # so that an engine can release what it does not need

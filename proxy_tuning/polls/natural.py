@@ -98,8 +98,9 @@ def _answered(template, fact):
 
 
 def _facts(tables, states):
-    """Facts of 2024 with what natural questions ask besides, as dictionaries."""
+    """Facts of 2024 of the kinds in natural.toml, with what natural questions ask besides: dicts."""
     facts = make_facts(tables, [CYCLE], states)
+    facts = facts[facts["kind"].isin(NATURAL)]
     july = facts[facts["month"] == "2024-07"]
     both = set(july.loc[[slots["dem"] == "Harris" for slots in july["slots"]], "state"])
     for row in facts[facts["status"].isin(["known", "unseen"])].itertuples():

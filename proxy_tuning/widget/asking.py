@@ -167,7 +167,8 @@ def answer(model, tokenizer, tables: dict, ask: Ask) -> Iterator[Story]:
     """
     asked = reading.read_question(ask.question, tables)
     story = Story(ask, asked, checking.look_up(asked, tables))
-    ids, shown = {name: [] for name in HISTORIES}, -math.inf
+    ids: dict[str, list[int]] = {name: [] for name in HISTORIES}
+    shown = -math.inf
     for new in three_texts(model, tokenizer, ask):
         tokens = new.ids.get(0, [])
         ids[new.writer] += tokens
@@ -212,7 +213,8 @@ def sweep(model, tokenizer, ask: Ask) -> Iterator[list[str]]:
         alpha=torch.tensor([ALPHAS], device=model.device),
         eos_token_id=tokenizer.eos_token_id,
     )
-    rows, shown = [[] for _ in ALPHAS], -math.inf
+    rows: list[list[int]] = [[] for _ in ALPHAS]
+    shown = -math.inf
     for new in growing:
         for row, ids in new.items():
             rows[row] += ids

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import gradio as gr
-import torch
 
+from proxy_tuning.model import ProxyTunedForCausalLM
 from proxy_tuning.polls import checking, reading
 from proxy_tuning.widget import html
 from proxy_tuning.widget.asking import (
@@ -30,7 +30,7 @@ from proxy_tuning.widget.export import story_record
 class Desk:
     """Takes the questions of people and programs: `page_` for the page, the others for the API."""
 
-    model: torch.nn.Module
+    model: ProxyTunedForCausalLM
     tokenizer: object
     family: str
     tables: dict
@@ -72,7 +72,7 @@ class Desk:
             asked = Ask(question, alpha, temperature, length, seed)
             begun = time.monotonic()
             for number, story in enumerate(answer(self.model, self.tokenizer, self.tables, asked)):
-                change = {"answers": html.answers(story)}
+                change: dict = {"answers": html.answers(story)}
                 if number == 0:
                     change |= dict.fromkeys(("why", "predictions", "export"), "") | {
                         "status": html.status("Answering."),
@@ -110,7 +110,8 @@ class Desk:
         try:
             ask = Ask(question, length=length)
             asked = reading.read_question(ask.question, self.tables)
-            found, texts = checking.look_up(asked, self.tables), None
+            found = checking.look_up(asked, self.tables)
+            texts: list[str] = []
             for texts in sweep(self.model, self.tokenizer, ask):
                 yield html.sweep(ask, texts, asked, found, done=False)
             yield html.sweep(ask, texts, asked, found, done=True)

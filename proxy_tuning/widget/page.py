@@ -6,6 +6,7 @@ One `gr.Blocks` for a notebook (`launch(build_app(...))`), a shell (`serve`) and
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import torch
@@ -36,11 +37,11 @@ EXAMPLES = [
     "Who was ahead in Ohio in October 2016?",
 ]
 START = "Ask lets M, M+ and the proxy-tuned M answer side by side; Stop ends an answer early."
-MODELS_TURN = {"concurrency_limit": AT_ONCE, "concurrency_id": "models"}
+MODELS_TURN: dict[str, Any] = {"concurrency_limit": AT_ONCE, "concurrency_id": "models"}
 """For events that let the models run."""
-PRIVATE = {"api_visibility": "private"}
+PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 """For events that programs have no use for."""
-IMMEDIATE = PRIVATE | {"queue": False}
+IMMEDIATE: dict[str, Any] = PRIVATE | {"queue": False}
 """For events that wait for nobody."""
 
 CSS, ABOUT, FIGURE, CHOOSE = (
@@ -109,9 +110,9 @@ def build_app(model, tokenizer, family_name: str, tables: dict) -> gr.Blocks:
     return app.queue(max_size=WAITING)
 
 
-def answers_tab(desk: Desk, question: gr.Textbox) -> gr.Slider:
+def answers_tab(desk: Desk, question: gr.Textbox) -> gr.components.Component:
     """Settings, three answers, the facts, and why each word was chosen; the slider for length."""
-    settings = controls(desk.model.alpha)
+    settings = controls(desk.model.alpha)  # type: ignore[arg-type]  # one expert, one alpha
     with gr.Row():
         ask_button = gr.Button("Ask", variant="primary", scale=3, elem_id="pt-ask")
         stop_button = gr.Button("Stop", scale=1, elem_id="pt-stop")
@@ -140,7 +141,7 @@ def answers_tab(desk: Desk, question: gr.Textbox) -> gr.Slider:
         **MODELS_TURN,
         **PRIVATE,
     )
-    places["why"].pick(
+    places["why"].pick(  # type: ignore[attr-defined]  # the event of CHOOSE
         desk.page_pick, places["told"], places["predictions"], show_progress="hidden", **IMMEDIATE
     )
     stop_button.click(
@@ -153,7 +154,7 @@ def controls(alpha: float) -> list[gr.components.Component]:
     """The settings in the order of `Ask`, and the button that sets the recommended values."""
     with gr.Accordion("Settings", open=False, elem_id="pt-settings"):
         with gr.Row():
-            settings = [
+            settings: list[gr.components.Component] = [
                 gr.Slider(
                     *LIMITS["alpha"],
                     alpha,
@@ -190,7 +191,7 @@ def controls(alpha: float) -> list[gr.components.Component]:
     return settings
 
 
-def sweep_tab(desk: Desk, question: gr.Textbox, length: gr.Slider) -> None:
+def sweep_tab(desk: Desk, question: gr.Textbox, length: gr.components.Component) -> None:
     """The same question at every alpha."""
     show(
         '<p class="pt-small">Sweep answers the question greedily at alpha 0 to 2 in one '
@@ -234,7 +235,7 @@ def launch(app: gr.Blocks, **kwargs):
         kwargs: go on to `gr.Blocks.launch`, as server_port, or share=True for a public link.
     """
     torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))
-    ours = {
+    ours: dict[str, Any] = {
         "theme": THEME,
         "css": CSS,
         "share": False,
@@ -272,7 +273,7 @@ def serve(
     print(f"Loading M, M- and M+ of the family {family} ...", flush=True)
     model, tokenizer = load_family(family, alpha=alpha, **parts)
     known = {f.base: name for name, f in FAMILIES.items()}
-    name = known.get(model.base.name_or_path, "own")
+    name = known.get(model.base.name_or_path or "", "own")
     app = build_app(model, tokenizer, name, load_facts(DATA))
     _, address, _ = launch(app, server_port=port, quiet=True, prevent_thread_lock=True)
     seconds = time.monotonic() - begun

@@ -54,7 +54,7 @@ def unpacked_base(gguf: Path) -> Path:
             gguf.parent, gguf_file=gguf.name, dtype=torch.float32
         )
         # what the loader leaves behind would be taken for a quantised model
-        model.hf_quantizer, model.is_quantized = None, False
+        model.hf_quantizer, model.is_quantized = None, False  # type: ignore[assignment]
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
         write_model(model, tokenizer, folder, {"source": gguf.name})
@@ -77,9 +77,9 @@ def unpacked_antiexpert(small: Path, base: Path) -> Path:
     if not (folder / UNPACKED).is_file():
         print(f"Unpacking M- from {small.name} (once) ...", flush=True)
         model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-        model = PeftModel.from_pretrained(keep_layers(model, record["layers"]), small)
+        adapted = PeftModel.from_pretrained(keep_layers(model, record["layers"]), small)
         tokenizer = AutoTokenizer.from_pretrained(base)
-        write_model(model.merge_and_unload(), tokenizer, folder, {"source": record})
+        write_model(adapted.merge_and_unload(), tokenizer, folder, {"source": record})
     return folder
 
 

@@ -52,6 +52,7 @@ def test_answer_as_json_from_standard_input():
         (["answer", "--family", "gpt5", "x"], "no family is named 'gpt5'"),
         (["answer", "--alpha", "nan", "--family", "pocket", "x"], "finite"),
         (["answer", "--file", "nowhere.txt"], "nowhere.txt"),
+        (["demo", "--line", "nucleus=1"], "'nucleus'; there are"),
         (["finetune", "--family", "pocket", "--max-facts", "0"], "max_facts"),
         (["finetune", "--question", "q"], "columns of --data FILE"),
         (["finetune", "--data", "nowhere.csv"], "nowhere.csv"),

@@ -232,6 +232,7 @@ def test_the_command_measures_all_rows(tmp_path, monkeypatch, capsys):
     output = tmp_path / "results.json"
     words = [f"--{part}={folders[part]}" for part in ("base", "antiexpert", "expert", "direct")]
     words += ["--experts", folders["other"], "--limit", "1", "--output", str(output)]
+    words += ["--line", "base_top_p=0.9"]
     monkeypatch.setattr(sys, "argv", ["proxy_tuning", "evaluate", *words])
     main()
     results = json.loads(output.read_text())
@@ -239,6 +240,7 @@ def test_the_command_measures_all_rows(tmp_path, monkeypatch, capsys):
     assert {"M", "M-", "M+", "M+ other", evaluate.DIRECT, *rules.RULES[:2]} <= systems
     assert sum(name.startswith("proxy-tuned M") for name in systems) >= 5
     assert results["questions"] == dict.fromkeys(results["questions"], 1)
+    assert results["line"]["base_top_p"] == 0.9 and not results["line"]["adaptive"]
     assert results["command"].startswith("python -m proxy_tuning evaluate --base=")
     assert results["data"] == poll_task.polls_task(TABLES, per_set=1).data
     printed = capsys.readouterr().out

@@ -27,6 +27,16 @@ def test_a_table_by_hand():
     assert reports.markdown(results, "gap") == ""
 
 
+def test_a_task_without_reports_of_its_own_shows_all_scores():
+    score = {"system": "M", "set": "sums", "mean": 0.5, "interval": [0.25, 0.75]}
+    scores = [score | {"score": "right"}, score | {"set": "all", "score": "seconds"}]
+    results = {"task": "arithmetic", "scores": scores, "seeds": []}
+    assert list(reports.reports_of(results)) == ["answers"]
+    head, _, row = reports.markdown(results).splitlines()
+    assert head == "| | sums: right | all: seconds |"
+    assert row == "| M | 50.0% (25-75) | 0.5 (0.25-0.75) |"
+
+
 def test_the_headline_by_hand():
     score = {"set": "new", "score": "exact_match", "mean": 0.5, "interval": [0.25, 0.751]}
     names = [

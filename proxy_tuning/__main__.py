@@ -112,6 +112,8 @@ def evaluate(options):
     """Polls, or the reader's own file, or tasks of lm-evaluation-harness."""
     if options.data is None and (options.question or options.answer):
         raise ValueError("--question and --answer name columns of --data FILE")
+    if options.tasks and options.draft not in (None, "none"):
+        raise ValueError("--draft is not for --tasks: the harness decodes with generate")
     if options.data and options.tasks:
         raise ValueError("--data and --tasks are two things to measure: name one")
     from proxy_tuning.training.material import read_rows
@@ -130,11 +132,11 @@ def evaluate(options):
     said = {"command": shlex.join(["python", "-m", "proxy_tuning", *sys.argv[1:]])}
     said |= given(options, PARTS)
     if rows is not None:
-        folder = options.expert or model.expert.config.name_or_path
+        folder = model.sources["expert"]
         trained = trained_part(rows, folder, model.expert, tokenizer)
         task = own_task(rows, trained, options.limit)
     else:
-        recipe = recipe_of(model.expert.config.name_or_path, family)
+        recipe = recipe_of(model.sources["expert"], family)
         task = polls_task(load_facts(DATA), recipe and recipe["states"], options.limit)
     if options.tasks:
         from proxy_tuning.evaluation.harness import evaluate_tasks

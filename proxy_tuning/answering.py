@@ -19,6 +19,7 @@ from proxy_tuning.decoding import (
     stream,
     stream_side_by_side,
 )
+from proxy_tuning.drafts import check_draft
 from proxy_tuning.model import ProxyTunedForCausalLM
 from proxy_tuning.prompts import prompt
 from proxy_tuning.speculative import speculate
@@ -31,8 +32,9 @@ def resolve_draft(model: ProxyTunedForCausalLM, draft=None, temperature: float =
     sees a window of the text.
     """
     draft = model.draft if draft is None else draft
-    windows = any(model.new_cache(same_texts=False).is_sliding)
-    return "none" if draft == "auto" and (temperature or windows) else draft
+    if isinstance(draft, str):
+        check_draft(draft)
+    return "none" if draft == "auto" and (temperature or model.sees_windows) else draft
 
 
 def grow(
@@ -138,7 +140,12 @@ def write_side_by_side(
 
 
 def common(text: list[int], own: list[int]) -> list[int]:
-    """What a model writes alone as far as it is known: up to its first choice that is another."""
+    """What a model writes alone as far as it is known: up to its first choice that is another.
+
+    Args:
+        text: the steered text.
+        own: what the model would have chosen at each of its places.
+    """
     same = next(
         (i for i, pair in enumerate(zip(text, own, strict=True)) if pair[0] != pair[1]), len(text)
     )
@@ -148,7 +155,7 @@ def common(text: list[int], own: list[int]) -> list[int]:
 def go_on_alone(
     model, name, input_ids, attention_mask, begun, *, max_new_tokens, eos_token_id
 ) -> Iterator[Written]:
-    """One part's own texts after prompts (B, T) and what it has written of each."""
+    """One part's own texts after prompts (B, T) and what it has written of each; n-grams draft."""
     ends = end_of_text(model, eos_token_id).tolist()
     room = model.fit(input_ids.shape[1], max_new_tokens)
     left = {
@@ -264,12 +271,18 @@ def greedy_answers(
         alphas: for the proxy-tuned model alone: each question is answered at each of them, in
             this order; None takes the model's.
         tokenizer, questions, max_new_tokens, batch_size: as in `answer_questions`.
+
+    Raises:
+        ValueError: alphas for a model with several experts, which takes one for each.
     """
+    several = isinstance(model, ProxyTunedForCausalLM) and len(model.experts) > 1
+    if several and alphas is not None:
+        raise ValueError(f"{len(model.experts)} experts have an alpha each: no sweep over alphas")
     answers: list[str] = []
     for start in range(0, len(questions), batch_size):
         prompts = [prompt(q, tokenizer) for q in questions[start : start + batch_size]]
         inputs = tokenizer(prompts, return_tensors="pt", padding=True).to(model.device)
-        if isinstance(model, ProxyTunedForCausalLM) and len(model.experts) == 1:
+        if isinstance(model, ProxyTunedForCausalLM) and not several:
             alpha = None if alphas is None else torch.tensor(alphas).expand(len(prompts), -1)
             new_ids = write(
                 model,

@@ -100,6 +100,14 @@ class Other(Drafter):
                 f"a draft with {draft.config.vocab_size} tokens for a vocabulary of "
                 f"{model.config.vocab_size}"
             )
+        contexts = [
+            getattr(each.config, "max_position_embeddings", None) or math.inf
+            for each in (draft, model)
+        ]
+        if contexts[0] < contexts[1]:
+            raise ValueError(
+                f"a draft with a context of {contexts[0]} tokens for a model with {contexts[1]}"
+            )
         self.draft = draft
         caches["draft"] = DynamicCache(config=draft.config)
 

@@ -49,8 +49,10 @@ class ProxyTunedGenerationMixin(GenerationMixin):
         """How many of `max_new_tokens` fit into the shortest context after the prompt.
 
         Raises:
-            ValueError: none, because the prompt fills it.
+            ValueError: none, because the prompt fills it or fewer than one is asked for.
         """
+        if max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens needs to be at least 1, got {max_new_tokens}")
         context = self.config.max_position_embeddings or math.inf
         if prompt_length >= context:
             raise ValueError(

@@ -135,6 +135,10 @@ class Line:
     """Whether alpha is multiplied by `adaptive_alpha`, token by token."""
 
     def __post_init__(self):
+        if isinstance(self.alpha, str) or self.alpha == ():
+            raise ValueError(f"alpha needs to be a number or several, got {self.alpha!r}")
+        if not isinstance(self.adaptive, bool):
+            raise ValueError(f"adaptive needs to be True or False, got {self.adaptive!r}")
         if isinstance(self.alpha, Sequence):
             object.__setattr__(self, "alpha", tuple(map(float, self.alpha)))
         alphas = self.alpha if isinstance(self.alpha, tuple) else (self.alpha,)
@@ -149,15 +153,19 @@ class Line:
     def of(cls, text: str) -> "Line":
         """From words as a command line has them: "plausibility=0.1,adaptive", "" is the plain one.
 
+        They name the variants; alpha has an option of its own.
+
         Raises:
             ValueError: an unknown word, or a value that is none or out of range.
         """
-        known = {field.name: field for field in dataclasses.fields(cls)}
+        known = {field.name: field for field in dataclasses.fields(cls) if field.name != "alpha"}
         values: dict = {}
         for word in filter(None, map(str.strip, text.split(","))):
             name, _, value = word.partition("=")
             if name not in known:
-                raise ValueError(f"the line has no {name!r}; there are {', '.join(known)}")
+                raise ValueError(f"the line has no variant {name!r}; there are {', '.join(known)}")
+            if name in values:
+                raise ValueError(f"{name} is named twice")
             if isinstance(known[name].default, bool):
                 if value:
                     raise ValueError(f"{name} takes no value, got {value!r}")

@@ -62,6 +62,8 @@ class ProxyTunedForCausalLM(PreTrainedModel, PartPasses, ProxyTunedGenerationMix
     base: PreTrainedModel
     draft: str = "auto"
     """Who proposes tokens where answering.py decodes, see `speculative.speculate`."""
+    sources: dict[str, str] = {}  # noqa: RUF012
+    """Which name or folder each part was asked for by, where `load_family` loaded it."""
     _supports_sdpa = True
 
     def __init__(

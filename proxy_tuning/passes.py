@@ -36,6 +36,12 @@ class PartPasses:
         @property
         def antiexperts(self) -> dict[str, PreTrainedModel]: ...
 
+    @property
+    def sees_windows(self) -> bool:
+        """Whether a part sees a window of the text, so that its cache cannot step back."""
+        configs = (getattr(self, name).config for name in self.part_names)
+        return any(any(DynamicCache(config=config).is_sliding) for config in configs)
+
     def new_cache(self, same_texts: bool = True) -> ProxyTunedCache:
         """Empty caches for all parts.
 
@@ -66,7 +72,7 @@ class PartPasses:
             elif adapter.peft_type != "LORA" or adapter.use_dora:  # type: ignore[attr-defined]
                 say_two_passes("the adapter is not plain LoRA")
             elif not same_texts or self.config.expert_prefix != self.config.antiexpert_prefix:
-                say_two_passes("they read different texts")
+                say_two_passes("each reads at its own pace, or a text of its own")
             else:
                 twins[twin] = name
         return twins

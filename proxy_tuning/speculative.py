@@ -84,8 +84,8 @@ def speculate(
     Args:
         writer: whose text, one of `WRITERS`: the steered M's, M's alone or M+'s alone.
         draft: who proposes: "expert" (M+), "ngram" (what followed the same words before), "none"
-            (the plain loop), "auto" (in every round whichever pays best), or any other causal
-            language model of this vocabulary, such as a quantised M+.
+            (the plain loop), "auto" (in every round whichever pays best; M+ with a fixed gamma),
+            or any other causal language model of this vocabulary, such as a quantised M+.
         gamma: number of proposals in a round; None adapts it to the acceptance rate and to the
             time that passes take, down to 0, the plain loop. With chance, only a fixed gamma of
             one drafter is repeatable.
@@ -102,6 +102,8 @@ def speculate(
         raise ValueError(f"no writer is named {writer!r}; there are {', '.join(WRITERS)}")
     if gamma is not None and gamma < 0:
         raise ValueError(f"gamma needs to be 0 or more, got {gamma}")
+    if alpha is not None:
+        model._alphas(alpha, len(input_ids))  # an error now, not after a pass
     names = WRITERS[writer]
     caches = {
         name: cache

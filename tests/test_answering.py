@@ -126,6 +126,22 @@ def test_what_auto_means(exact):
 
 
 @torch.no_grad()
+def test_what_is_refused(exact, batch):
+    _, model = exact
+    for draft in DRAFTS:
+        with pytest.raises(ValueError, match="max_new_tokens needs to be at least 1, got 0"):
+            write(model, **batch, max_new_tokens=0, draft=draft)
+    with pytest.raises(ValueError, match="no draft is named 'bogus'"):
+        list(write_side_by_side(model, **batch, max_new_tokens=1, draft="bogus", temperature=1.0))
+    for rows in (2, 4):  # of three
+        with pytest.raises(ValueError, match="one value per row"):
+            write(model, **batch, max_new_tokens=2, draft="expert", alpha=torch.ones(rows))
+    base, expert, antiexpert = tiny_trio("gpt2")
+    several = ProxyTunedForCausalLM(base, [expert, expert], antiexpert)
+    with pytest.raises(ValueError, match="no sweep over alphas"):
+        greedy_answers(several, letter_tokenizer(), QUESTIONS, alphas=[0.0, 1.0])
+
+
 def test_several_experts_answer_as_the_naive_sum():
     base, expert, antiexpert = tiny_trio("gpt2")
     second = tiny_model("gpt2", 4)
@@ -141,7 +157,7 @@ def test_several_experts_answer_as_the_naive_sum():
 
 
 def test_pocket_with_drafts_but_for_ties():
-    """On the embedded family in float32: the same tokens as the plain loop's, to the first tie."""
+    """On the embedded family, in float32: no tie comes up in these two."""
     from proxy_tuning import load_family
 
     pocket()

@@ -1,10 +1,12 @@
 """The line itself, on numbers that can be checked by hand."""
 
+import math
+
 import pytest
 import torch
 
 from proxy_tuning import proxy_logits
-from proxy_tuning.logits import adaptive_alpha, divergence, keep_plausible, keep_top_p
+from proxy_tuning.logits import Line, adaptive_alpha, divergence, keep_plausible, keep_top_p
 
 
 def test_the_line():
@@ -63,6 +65,27 @@ def test_keep_top_p():
     kept = keep_top_p(base.half(), 0.9)
     assert kept.dtype == torch.float32
     assert torch.equal(kept[kept.isfinite()], base.half().float()[0, 0, [0, 1, 3]])
+
+
+def test_a_line_in_words():
+    assert Line.of("") == Line()
+    assert Line.of("plausibility=0.1, adaptive") == Line(plausibility=0.1, adaptive=True)
+    for words, said in {
+        "beta=1": "no variant 'beta'; there are base_top_p, plausibility, adaptive",
+        "alpha=2": "no variant 'alpha'",
+        "plausibility": "plausibility needs a number",
+        "plausibility=2": "above 0 and at most 1, got 2.0",
+        "adaptive=yes": "takes no value",
+        "adaptive,adaptive": "named twice",
+    }.items():
+        with pytest.raises(ValueError, match=said):
+            Line.of(words)
+
+
+@pytest.mark.parametrize("alpha", [math.inf, math.nan, (1.0, math.inf), (), "12"])
+def test_an_alpha_that_is_none(alpha):
+    with pytest.raises(ValueError, match="alpha needs to be"):
+        Line(alpha)
 
 
 def test_adaptive_alpha_moves_the_base_as_far():

@@ -153,7 +153,7 @@ def evaluate(
     graded = pd.concat(
         [rows.assign(system=name) for name, rows in graded.items()], ignore_index=True
     )
-    recipes = {"M+": recipe_of(model.expert.config.name_or_path, family)}
+    recipes = {"M+": recipe_of(model.sources.get("expert", ""), family)}
     recipes |= {f"M+ {Path(folder).name}": recipe_of(folder) for folder in experts}
     recipes |= {DIRECT: recipe_of(direct)} if direct else {}
     scores = [
@@ -167,6 +167,7 @@ def evaluate(
         "split": split,
         "alpha": model.alpha,
         "line": dataclasses.asdict(model.line),
+        "draft": model.draft,
         "chosen_alpha": chosen,
         "choice": choice.to_dict("records"),
         "chosen_gate": gate,

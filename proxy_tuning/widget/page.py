@@ -273,7 +273,7 @@ def serve(
     print(f"Loading M, M- and M+ of the family {family} ...", flush=True)
     model, tokenizer = load_family(family, alpha=alpha, **parts)
     known = {f.base: name for name, f in FAMILIES.items()}
-    name = known.get(model.base.name_or_path or "", "own")
+    name = known.get(model.sources["base"], "own")
     app = build_app(model, tokenizer, name, load_facts(DATA))
     _, address, _ = launch(app, server_port=port, quiet=True, prevent_thread_lock=True)
     seconds = time.monotonic() - begun

@@ -254,7 +254,7 @@ def check_draft(draft: str) -> None:
         raise ValueError(f"no draft is named {draft!r}; there are auto, {', '.join(DRAFTS)}")
 
 
-class Choice:
+class Drafters:
     """Of several drafters, each with a pace of its own, in every round the one that pays best.
 
     Args:

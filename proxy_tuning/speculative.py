@@ -19,8 +19,8 @@ from proxy_tuning.caches import layers_of
 from proxy_tuning.decoding import check_trio, end_of_text
 from proxy_tuning.drafts import (
     DRAFTS,
-    Choice,
     Drafter,
+    Drafters,
     Other,
     check_draft,
     draw,
@@ -122,12 +122,12 @@ def speculate(
     mask = torch.ones_like(ids) if attention_mask is None else attention_mask.to(model.device)
     rows = torch.arange(len(ids), device=model.device)  # (R,): which texts are still written
     left = torch.full_like(rows, room)  # (R,) tokens that may still come
-    choice = Choice(drafters, len(rows), gamma)
+    drafting = Drafters(drafters, len(rows), gamma)
     first = True
 
     while len(rows):
         start = time.perf_counter()
-        drafter, count = choice.next()
+        drafter, count = drafting.next()
         count = 0 if first else min(count, int(left.min()) - 1)
         # the proposals, and what the models say to them
         mask = torch.cat([mask, mask.new_ones(len(rows), count)], dim=1)  # (R, S + gamma)
@@ -175,7 +175,7 @@ def speculate(
             ids = torch.cat([ids, newest], dim=1)
             mask = torch.cat([mask, torch.ones_like(newest)], dim=1)
         if not first:  # the prompt takes another time
-            choice.learn(count, accepted, time.perf_counter() - start)
+            drafting.learn(count, accepted, time.perf_counter() - start)
         first = False
 
 

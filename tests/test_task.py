@@ -58,11 +58,11 @@ def test_own_rows_are_asked_once_and_the_best_answer_counts():
 def test_rows_that_m_plus_read_are_a_set_of_their_own():
     task = own_task(ROWS, trained=ROWS.head(2))
     rows = task.questions["test"].set_index("question")
-    assert rows["set"].to_dict() == {"Who bakes?": "trained", "When is it open?": "held out"}
-    assert task.new == "held out"
+    assert rows["set"].to_dict() == {"Who bakes?": "trained", "When is it open?": "validation"}
+    assert task.new == "validation"
     many = pd.DataFrame({"question": [f"{i}?" for i in range(9)], "answer": "Yes."})
     few = own_task(many, trained=many.head(6), per_set=2).questions["test"]
-    assert few["set"].value_counts().to_dict() == {"trained": 2, "held out": 2}
+    assert few["set"].value_counts().to_dict() == {"trained": 2, "validation": 2}
 
 
 def test_what_is_no_task_is_refused():
@@ -108,16 +108,16 @@ def test_the_command_measures_own_rows(bakery, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["proxy_tuning", "evaluate", *words])
     main()
     results = json.loads(output.read_text())
-    assert results["task"] == "own" and results["questions"] == {"trained": 18, "held out": 2}
+    assert results["task"] == "own" and results["questions"] == {"trained": 18, "validation": 2}
     means = {(s["system"], s["set"], s["score"]): s["mean"] for s in results["scores"]}
     rows_of = {"M", "M-", "M+", "M tuned directly", "proxy-tuned M, alpha 1"}
     assert rows_of <= {system for system, _, score in means if score == "f1"}
-    assert means["M+", "held out", "exact_match"] == 1  # there is one answer to learn
-    assert means["M", "held out", "exact_match"] == 0
+    assert means["M+", "validation", "exact_match"] == 1  # there is one answer to learn
+    assert means["M", "validation", "exact_match"] == 0
     assert means["M+", "all", "perplexity"] < 1.5 < means["M", "all", "perplexity"]
     printed = capsys.readouterr().out
     assert reports.markdown(results, "answers") in printed
-    assert "held out: exact match" in printed and "leader" not in printed
+    assert "validation: exact match" in printed and "leader" not in printed
 
 
 @pytest.mark.parametrize(

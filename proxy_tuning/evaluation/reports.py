@@ -59,8 +59,8 @@ REPORTS = {
         "answers": {
             ("own", "exact_match"): "exact match",
             ("own", "f1"): "F1 of words",
-            ("held out", "exact_match"): "held out: exact match",
-            ("held out", "f1"): "held out: F1 of words",
+            ("validation", "exact_match"): "validation: exact match",
+            ("validation", "f1"): "validation: F1 of words",
             ("trained", "exact_match"): "trained on: exact match",
             ("trained", "f1"): "trained on: F1 of words",
             ("all", "perplexity"): "perplexity of the answers",
@@ -68,7 +68,7 @@ REPORTS = {
         },
         "gap": {
             (name, f"{score} gap closed"): f"gap closed: {heading}"
-            for name in ("own", "held out")
+            for name in ("own", "validation")
             for score, heading in (("exact_match", "exact match"), ("f1", "F1 of words"))
         },
     },

@@ -70,7 +70,7 @@ def own_task(rows, trained=None, per_set=None, seed=0):
     Args:
         rows: as `training.material.read_rows` returns them.
         trained: those of the rows that M+ was trained on. They become the set "trained" and the
-            others "held out"; None puts all into the set "own".
+            others, which chose when training stopped, "validation"; None puts all into "own".
         per_set: at most so many questions of each set, drawn by `seed`; None takes all.
 
     Raises:
@@ -86,7 +86,7 @@ def own_task(rows, trained=None, per_set=None, seed=0):
     found["set"] = "own"
     if trained is not None:
         seen = found["question"].isin(trained["question"])
-        found["set"] = seen.map({True: "trained", False: "held out"})
+        found["set"] = seen.map({True: "trained", False: "validation"})
     if per_set is not None:
         found = found.sample(frac=1, random_state=seed).groupby("set").head(per_set).sort_index()
         found = found.reset_index(drop=True)
@@ -95,7 +95,7 @@ def own_task(rows, trained=None, per_set=None, seed=0):
         {"test": found.assign(fact=found["question"], read=True)},
         judge_words,
         OWN_SCORES,
-        new="own" if trained is None else "held out",
+        new="own" if trained is None else "validation",
         aims=OWN_SCORES,
         data=fingerprint(rows.to_csv()),
     )

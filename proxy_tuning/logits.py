@@ -89,6 +89,26 @@ def keep_top_p(base: torch.Tensor, top_p: float) -> torch.Tensor:
     return TopPLogitsWarper(top_p)(None, rows).view(base.shape)
 
 
+def mixed(base: torch.Tensor, expert: torch.Tensor, share: float) -> torch.Tensor:
+    """Interpolate probabilities in place of adding logits: M- has no say.
+
+    As kNN-LM (arXiv 1911.00172, equation 3) does with what it retrieves:
+    p = share * p_expert + (1 - share) * p_base.
+
+    Args:
+        base, expert: logits, (..., V).
+        share: of the expert, 0 to 1.
+
+    Returns:
+        log p, float32, (..., V).
+    """
+    base, expert = base.float().log_softmax(-1), expert.float().log_softmax(-1)
+    return torch.logaddexp(
+        expert + math.log(share) if share else torch.full_like(expert, -math.inf),
+        base + math.log(1 - share) if share < 1 else torch.full_like(base, -math.inf),
+    )
+
+
 def adaptive_alpha(
     base: torch.Tensor, expert: torch.Tensor, antiexpert: torch.Tensor, highest: float = 2.0
 ) -> torch.Tensor:
@@ -133,6 +153,8 @@ class Line:
     """Only tokens with this share of the base's highest probability, see `keep_plausible`."""
     adaptive: bool = False
     """Whether alpha is multiplied by `adaptive_alpha`, token by token."""
+    mixture: float | None = None
+    """In place of the line: the probability that one expert has in a mixture, see `mixed`."""
 
     def __post_init__(self):
         if isinstance(self.alpha, str) or self.alpha == ():
@@ -148,6 +170,8 @@ class Line:
             share = getattr(self, name)
             if share is not None and not 0 < share <= 1:
                 raise ValueError(f"{name} needs to be above 0 and at most 1, got {share}")
+        if self.mixture is not None and not 0 <= self.mixture <= 1:
+            raise ValueError(f"mixture needs to be in [0, 1], got {self.mixture}")
 
     @classmethod
     def of(cls, text: str) -> "Line":
@@ -190,7 +214,14 @@ class Line:
             base: logits (B, K, V) or (B, V).
             experts, antiexperts: as many of each, the base's shape.
             alphas: a weight for each, a number or (B,), in place of the line's own.
+
+        Raises:
+            ValueError: a mixture of several experts.
         """
+        if self.mixture is not None:
+            if len(experts) != 1:
+                raise ValueError(f"a mixture is of one expert and the base, not {len(experts)}")
+            return mixed(base, experts[0], self.mixture)
         logits = keep_top_p(base, self.base_top_p) if self.base_top_p else base
         for weight, expert, antiexpert in zip(alphas, experts, antiexperts, strict=True):
             if self.adaptive:

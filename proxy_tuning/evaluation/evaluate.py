@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from proxy_tuning.answering import greedy_answers
+from proxy_tuning.evaluation.asked_sets import measure_sets, with_facts
 from proxy_tuning.evaluation.measures import (
     compared,
     disagreement,
@@ -31,6 +32,8 @@ STEERED = "proxy-tuned M"
 PLAUSIBILITY = 0.1
 ALPHAS = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 """From these the alpha of the reports is chosen, on validation wordings."""
+MIXTURES = (0.25, 0.5, 0.75, 0.9)
+"""From these the share of M+ in the interpolation of probabilities is chosen."""
 
 
 def variant_of(model, experts=None, alpha=None, **variant):
@@ -53,26 +56,28 @@ def alone(part):
     return part
 
 
-def systems_of(model, chosen, direct=None, experts=None):
+def systems_of(model, chosen, direct=None, experts=None, variants=True):
     """The models to measure by name, each an ordinary causal language model.
 
     Args: model, the trio at the alpha of the first steered row; chosen, another alpha; direct, M
-    tuned directly; experts, further M+ by name, alone, as proxies, and all together.
+    tuned directly, by name; experts, further M+ by name, alone, as proxies, and all together; variants,
+    whether those of the line are among them.
     """
     experts = experts or {}
     yield "M", model.base
     yield "M-", alone(model.antiexpert)
     yield "M+", model.expert
-    if direct is not None:
-        yield DIRECT, direct
+    yield from (direct or {}).items()
     yield f"{STEERED}, alpha {model.alpha:g}", model
     if chosen != model.alpha:
         yield f"{STEERED}, alpha {chosen:g} (chosen)", variant_of(model, alpha=chosen)
-    yield f"{STEERED}, adaptive alpha", variant_of(model, adaptive=True)
-    yield f"{STEERED}, plausibility {PLAUSIBILITY:g}", variant_of(model, plausibility=PLAUSIBILITY)
     for name, expert in experts.items():
         yield f"M+ {name}", expert
         yield f"{STEERED} by {name}", variant_of(model, expert)
+    if not variants:
+        return
+    yield f"{STEERED}, adaptive alpha", variant_of(model, adaptive=True)
+    yield f"{STEERED}, plausibility {PLAUSIBILITY:g}", variant_of(model, plausibility=PLAUSIBILITY)
     if experts:
         together = [model.expert, *experts.values()]
         share = model.alpha / len(together)
@@ -118,8 +123,41 @@ def choose_alpha(model, tokenizer, task):
     return chosen, found.round(4).reset_index()
 
 
+def choose_mixture(model, tokenizer, task):
+    """The share of `MIXTURES` with the best mean of the task's aims on `task.choice`."""
+    quality = {}
+    for share in MIXTURES:
+        questions = task.choice["question"].tolist()
+        answers = greedy_answers(variant_of(model, mixture=share), tokenizer, questions)
+        judged = task.judge(task.choice.reset_index(drop=True), answers)
+        quality[share] = rates(judged, "set", task.aims).mean(axis=None)
+    return max(MIXTURES, key=quality.get)
+
+
+def asked_systems(model, chosen, share, tables, direct, experts):
+    """The models that the question sets are put to: those of `systems_of` but for the variants.
+
+    Args: share, of M+ in the mixture; tables, where figures are looked up. Yields names and models, a
+    third member where questions are rewritten.
+    """
+    plain = dict(systems_of(model, chosen, direct, experts, variants=False))
+    yield "M", plain.pop("M")
+    yield "M with the facts in its prompt", model.base, with_facts(tables)
+    yield from plain.items()
+    yield f"interpolation, {share:g} of M+", variant_of(model, mixture=share)
+
+
 def evaluate(
-    model, tokenizer, family, task, split="test", seed=0, direct=None, experts=(), progress=True
+    model,
+    tokenizer,
+    family,
+    task,
+    split="test",
+    seed=0,
+    direct=(),
+    experts=(),
+    progress=True,
+    sets=None,
 ):
     """Measure a trio on a task; returns what `records.write_json` keeps of the run.
 
@@ -128,8 +166,9 @@ def evaluate(
         task: a `Task`. Where it has no questions to choose them with, alpha stays as it is and
             nothing is gated.
         seed: what the questions were drawn by, for the record.
-        direct: the folder of M tuned directly.
+        direct: folders of M tuned directly; the first is what the gap is reckoned to.
         experts: folders of further M+, named in the reports as the folders are.
+        sets: `asked_sets.Sets`, asked besides; None asks none.
     """
     if split not in task.questions:
         raise ValueError(f"{task.name} has the splits {list(task.questions)}, not {split!r}")
@@ -137,7 +176,12 @@ def evaluate(
     further = {Path(folder).name: load_beside(model, tokenizer, folder) for folder in experts}
     if len(further) < len(experts):
         raise ValueError(f"the folders of experts need different names, got {list(experts)}")
-    tuned = load_beside(model, tokenizer, direct) if direct else None
+    tuned = {
+        DIRECT if i == 0 else f"{DIRECT}, {Path(folder).name}": load_beside(
+            model, tokenizer, folder
+        )
+        for i, folder in enumerate(direct)
+    }
     chosen, choice, gate = model.alpha, pd.DataFrame(), None
     if task.choice is not None:
         chosen, choice = choose_alpha(model, tokenizer, task)
@@ -155,12 +199,16 @@ def evaluate(
     )
     recipes = {"M+": recipe_of(model.sources.get("expert", ""), family)}
     recipes |= {f"M+ {Path(folder).name}": recipe_of(folder) for folder in experts}
-    recipes |= {DIRECT: recipe_of(direct)} if direct else {}
+    recipes |= dict(zip(tuned, map(recipe_of, direct), strict=True))
     scores = [
         *scores_of_rules(graded, task),
         *summary(graded[~graded["system"].isin(task.rules)], task).to_dict("records"),
         *comparisons(graded, task),
     ]
+    if sets is not None:
+        share = choose_mixture(model, tokenizer, task)
+        systems = asked_systems(model, chosen, share, sets.tables, tuned, further)
+        scores += measure_sets(systems, model, tokenizer, sets)
     return {
         "task": task.name,
         "family": family,
@@ -255,7 +303,7 @@ def over_seeds(scores, recipes, alpha):
     proxies = {"M+": f"{STEERED}, alpha {alpha:g}"}
     groups = {}
     for name, recipe in recipes.items():
-        if name != DIRECT and recipe is not None:
+        if not name.startswith(DIRECT) and recipe is not None:
             proxies.setdefault(name, f"{STEERED} by {name.removeprefix('M+ ')}")
             groups.setdefault(json.dumps(recipe | {"seed": None}), []).append(name)
     records = []

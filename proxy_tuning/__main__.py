@@ -1,5 +1,5 @@
 """The commands: `python -m proxy_tuning COMMAND`, one of build-data, finetune, answer, evaluate,
-complete and demo."""
+complete, export and demo."""
 
 import argparse
 import json
@@ -120,6 +120,7 @@ def evaluate(options):
 
     rows = read_rows(options.data, options.question, options.answer) if options.data else None
 
+    from proxy_tuning.evaluation.asked_sets import Sets
     from proxy_tuning.evaluation.evaluate import evaluate
     from proxy_tuning.evaluation.poll_task import polls_task
     from proxy_tuning.evaluation.reports import markdown, reports_of
@@ -129,6 +130,7 @@ def evaluate(options):
     from proxy_tuning.training.recipes import recipe_of
 
     family, model, tokenizer = load(options)
+    sets = None
     said = {"command": shlex.join(["python", "-m", "proxy_tuning", *sys.argv[1:]])}
     said |= given(options, PARTS)
     if rows is not None:
@@ -137,7 +139,10 @@ def evaluate(options):
         task = own_task(rows, trained, options.limit)
     else:
         recipe = recipe_of(model.sources["expert"], family)
-        task = polls_task(load_facts(DATA), recipe and recipe["states"], options.limit)
+        tables, states = load_facts(DATA), recipe and recipe["states"]
+        task = polls_task(tables, states, options.limit)
+        if options.sets is not None:
+            sets = Sets(tables, states, options.sets, answers=options.answers)
     if options.tasks:
         from proxy_tuning.evaluation.harness import evaluate_tasks
 
@@ -155,6 +160,7 @@ def evaluate(options):
             options.split,
             direct=options.direct,
             experts=options.experts,
+            sets=sets,
         )
         for report in reports_of(results):
             print(f"\n{markdown(results, report)}")
@@ -179,6 +185,21 @@ def complete(options):
         max_new_tokens=options.max_new_tokens,
         stop=options.stop,
     )
+
+
+def export(options):
+    """For the Hub no model is needed; for vLLM the trio is loaded and written whole."""
+    if options.to == "custom_generate":
+        from proxy_tuning.serving.hub import write_custom_generate
+
+        write_custom_generate(options.folder)
+        return
+    from proxy_tuning.serving.export import export_for_vllm
+    from proxy_tuning.serving.hub import check_empty
+
+    check_empty(options.folder)
+    _, model, tokenizer = load(options)
+    export_for_vllm(model, tokenizer, options.folder)
 
 
 def demo(options):
@@ -297,7 +318,13 @@ def main():
     )
     measure.add_argument("--question", metavar="COLUMN", help="of --data; guessed where not named")
     measure.add_argument("--answer", metavar="COLUMN", help="of --data; guessed where not named")
-    measure.add_argument("--direct", metavar="DIR", help="M tuned directly: the ceiling")
+    measure.add_argument(
+        "--direct",
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="M tuned directly: the first is the ceiling, others have their folders' names",
+    )
     measure.add_argument(
         "--experts",
         nargs="+",
@@ -305,6 +332,13 @@ def main():
         metavar="DIR",
         help="further M+, named in the table as their folders: other seeds, other recipes",
     )
+    measure.add_argument(
+        "--sets",
+        type=int,
+        metavar="N",
+        help="ask data/questions and typed questions besides, at most N of each set",
+    )
+    measure.add_argument("--answers", type=Path, help="JSON lines: all answers to --sets")
     measure.add_argument("--output", help="JSON file for the figures, as in results/")
 
     write = command(complete, "complete", "complete a benchmark's prompts for its own scorer")
@@ -316,6 +350,16 @@ def main():
     write.add_argument("--samples", type=int, default=1, help="per prompt, default 1")
     write.add_argument("--temperature", type=float, default=0.0, help="default 0: the likeliest")
     write.add_argument("--stop", nargs="+", default=[], metavar="TEXT", help="ends a completion")
+
+    out = command(export, "export", "write a folder that another engine serves: docs/serving.md")
+    out.add_argument("folder", metavar="DIR", help="new or empty")
+    out.add_argument(
+        "--to",
+        choices=["vllm", "custom_generate"],
+        required=True,
+        help="the trio for vllm serve, or the recipe that transformers loads (it needs no trio)",
+    )
+    trio(out)
 
     show = command(demo, "demo", "serve the widget and print its address")
     trio(show)

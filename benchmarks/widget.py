@@ -26,7 +26,9 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from proxy_tuning import ProxyTunedForCausalLM
 from proxy_tuning.decoding import stream_side_by_side
 from proxy_tuning.records import ROOT, machine, write_json
-from proxy_tuning.widget.page import EXAMPLES
+from proxy_tuning.widget.topics import Polls
+
+EXAMPLES = [example.question for example in Polls.examples]
 
 # Notes when Ask was pressed, when the steered answer got its first word and when all were complete.
 WATCH = """() => {

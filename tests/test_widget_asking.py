@@ -4,12 +4,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from stand_in import LENGTH, QUESTION, TABLES, ask, stand_in
+from stand_in import LENGTH, POLLS, QUESTION, ask, stand_in
 
 from proxy_tuning.answering import answer_questions
 from proxy_tuning.decoding import HISTORIES
 from proxy_tuning.prompts import prompt
-from proxy_tuning.widget import asking
+from proxy_tuning.widget import asking, stories
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,7 @@ def test_questions_that_cannot_be_read(question, message):
 
 
 def test_questions_that_can():
+    assert asking.Ask("¿Who led?").question == "¿Who led?"
     assert asking.Ask("  Who  led\tin\nOhio? ").question == "Who led in Ohio?"
     typed = asking.Ask("Cafe\u0301 \u2018Ohio\u2019 \u2013 <b>{{x}}</b>?")
     assert typed.question == "Caf\u00e9 \u2018Ohio\u2019 \u2013 <b>{{x}}</b>?"
@@ -71,8 +72,8 @@ def test_answers_are_those_of_the_package(alpha):
 
 
 def test_answers_grow(monkeypatch):
-    monkeypatch.setattr(asking, "EVERY", 0.0)
-    steps = asking.answer(*stand_in(), TABLES, asking.Ask(QUESTION, length=LENGTH))
+    monkeypatch.setattr(stories, "EVERY", 0.0)
+    steps = stories.answer(*stand_in(), POLLS, asking.Ask(QUESTION, length=LENGTH))
     lengths = [len(story.texts["base"]) for story in steps]
     assert lengths == sorted(lengths) and len(set(lengths)) > 3
 
@@ -102,7 +103,7 @@ def test_choices_are_what_each_model_predicts():
             torch.tensor(choice.scores), predicted[:, i, choice.token], rtol=1e-4, atol=1e-4
         )
         torch.testing.assert_close(
-            choice.top_scores, predicted[:, i].topk(asking.TOP).values, rtol=1e-4, atol=1e-4
+            choice.top_scores, predicted[:, i].topk(stories.TOP).values, rtol=1e-4, atol=1e-4
         )
         assert choice.change == choice.scores[3] - choice.scores[0]
         assert choice.turned == bool(predicted[0, i].argmax() != predicted[3, i].argmax())
@@ -113,39 +114,46 @@ def test_choices_are_what_each_model_predicts():
     [(-9, 0), (-3.0, 1), (-1.0, 2), (-0.1, 3), (0, 3), (0.1, 4), (0.9, 4), (1, 5), (3, 6), (9, 6)],
 )
 def test_bins(change, number):
-    assert asking.bin_of(change) == number
+    assert stories.bin_of(change) == number
 
 
 def test_the_word_that_opens_first(monkeypatch):
     """Whole words before pieces, turned ones before others, and then the largest change."""
     choice = SimpleNamespace
-    monkeypatch.setattr(asking, "token_text", lambda _, token: token)
-    story = SimpleNamespace(
-        choices=[
-            choice(token=" Har", turned=True, change=9.0),
-            choice(token="ris", turned=True, change=8.0),
-            choice(token=" led", turned=True, change=2.0),
-            choice(token=" by", turned=True, change=3.0),
-            choice(token=" points", turned=False, change=7.0),
-            choice(token=" 4", turned=True, change=6.0),
-        ]
-    )
-    assert asking.most_telling(story, None) == 3
-    del story.choices[2:4]
-    assert asking.most_telling(story, None) == 0
-    story.choices[0].turned = story.choices[1].turned = story.choices[3].turned = False
-    assert asking.most_telling(story, None) == 2
+    monkeypatch.setattr(stories, "token_text", lambda _, token: token)
+    choices = [
+        choice(token=" Har", turned=True, change=9.0),
+        choice(token="ris", turned=True, change=8.0),
+        choice(token=" led", turned=True, change=2.0),
+        choice(token=" by", turned=True, change=3.0),
+        choice(token=" points", turned=False, change=7.0),
+        choice(token=" 4", turned=True, change=6.0),
+    ]
+    assert stories.most_telling(choices, None) == 3
+    del choices[2:4]
+    assert stories.most_telling(choices, None) == 0
+    choices[0].turned = choices[1].turned = choices[3].turned = False
+    assert stories.most_telling(choices, None) == 2
 
 
 def test_alpha_zero_changes_nothing():
     story = ask(alpha=0)
-    assert {asking.bin_of(choice.change) for choice in story.choices} == {3}
+    assert {stories.bin_of(choice.change) for choice in story.choices} == {3}
     assert not any(choice.turned for choice in story.choices)
 
 
 def test_sweep_is_each_alpha_alone():
     model, tokenizer = stand_in()
-    *_, texts = asking.sweep(model, tokenizer, asking.Ask(QUESTION, length=LENGTH))
-    for alpha, text in zip(asking.ALPHAS, texts, strict=True):
+    *_, texts = stories.sweep(model, tokenizer, asking.Ask(QUESTION, length=LENGTH), QUESTION)
+    for alpha, text in zip(stories.ALPHAS, texts, strict=True):
         assert text == ask(alpha=alpha).texts["steered"]
     assert texts[0] == ask().texts["base"]
+
+
+def test_two_settings_are_each_alone():
+    settings = ({"alpha": 0.5}, {"alpha": 1.5, "temperature": 1.0, "seed": 3})
+    asks = tuple(asking.Ask(QUESTION, length=LENGTH, **given) for given in settings)
+    *_, (left, right) = stories.compare(*stand_in(), asks, QUESTION)
+    assert left == ask(alpha=0.5).texts["steered"]
+    again = [*stories.compare(*stand_in(), asks[1:], QUESTION)][-1]
+    assert again == [right] and right != left

@@ -7,18 +7,28 @@ import json
 import re
 from html import unescape
 
+import pandas as pd
 import pytest
 import torch
-from stand_in import OCTOBER, ask, facts_of, stand_in
+from stand_in import OCTOBER, POLLS, ask, stand_in
 
 from proxy_tuning.decoding import HISTORIES
-from proxy_tuning.widget import export, html
-from proxy_tuning.widget.asking import BINS, TOP, Ask, Choice
+from proxy_tuning.polls.elections import month_name
+from proxy_tuning.widget import chart, export, html
+from proxy_tuning.widget.asking import Ask
+from proxy_tuning.widget.stories import BINS, TOP, Choice
+from proxy_tuning.widget.topics import Found, Rows
+
+NASTY = Found(
+    **dict.fromkeys(("understood", "page", "missing"), "<script> <b>"),
+    near=("<script> <b> \"'",),
+    pairs=(("<script> <b>", "<script> <b>"),),
+)
 
 
 def test_sweep_marks_changed_words():
     texts = ["Trump led by 2.0 points."] * 4 + ["Harris led by 2.0 points."] * 5
-    page = html.sweep(Ask(OCTOBER), texts, *facts_of(OCTOBER), done=True)
+    page = html.sweep(Ask(OCTOBER), POLLS, POLLS.find(OCTOBER), texts, done=True)
     assert page.count("<mark>") == 1 and "<mark>Harris</mark> led by" in page
     assert page.count(">same</td>") == 7 and page.count(">1 changed</td>") == 1
 
@@ -29,7 +39,11 @@ def test_text_is_never_markup():
     for page in (
         html.answers(story),
         html.status("<script> <b>"),
-        html.sweep(Ask("<script> <b> me"), ["<script> <b>"] * 9, story.asked, story.facts, True),
+        html.sweep(Ask("<script> <b> me"), POLLS, story.found, ["<script> <b>"] * 9, True),
+        html.history([Ask('<script> <b> "me')]),
+        html.compare([Ask("<script> <b> me")] * 2, POLLS, story.found, ["<script> <b>"] * 2, True),
+        html.facts(POLLS, NASTY),
+        html.export({"tokens": []}, '?q=<script> <b>"'),
     ):
         assert "<script" not in page and "<b>" not in page and "&lt;script&gt;" in page
 
@@ -38,8 +52,9 @@ def test_tokens_are_never_markup():
     tokenizer = stand_in()[1]
     story = ask()
     tag = tokenizer.convert_tokens_to_ids("<")
-    story.choices[0] = Choice(tag, [0.0] * 4, torch.full((4, 10), tag), torch.zeros(4, 10))
-    page = html.tokens(story, tokenizer) + html.predictions(story, 0, tokenizer)
+    nasty = Choice(tag, [0.0] * 4, torch.full((4, 10), tag), torch.zeros(4, 10), torch.zeros(3, 97))
+    story.choices[0], story.place = nasty, 0
+    page = html.tokens(story, tokenizer) + html.predictions(story, nasty, 1.0, tokenizer)
     assert len(re.findall(r"&lt;", page)) >= 42
     assert not re.search(
         r"<(?!/?(?:section|h[23]|p|ul|li|span|div|button|table|caption|small|"
@@ -68,37 +83,89 @@ def test_marks_do_not_rest_on_colour():
 
 
 def test_facts_are_told_apart_from_the_models():
-    page = html.facts(*facts_of("Who led in PA last October?"))
+    page = html.facts(POLLS, POLLS.find("Who led in PA last October?"))
     assert "Harris 47.8%" in page and "Trump 47.7%" in page and "53 polls" in page
     assert "not from any model" in page and "Read as: polls of October 2024 in Pennsylvania" in page
 
 
 @pytest.mark.parametrize(
-    "question, places",
+    "question, marks",
     [
-        (OCTOBER, {"circle": 28, "rect": 28, "asked": 1}),  # 27 months and one in the legend
-        ("How did the national polls move from May 2024 to July 2024?", {"asked": 2}),
-        ("Who won Ohio in 2020?", {"asked": 0}),
-        ("Who led in Delaware in September 2024?", {"asked": 1}),
+        (OCTOBER, 1),
+        ("How did the national polls move from May 2024 to July 2024?", 2),
+        ("Who won Ohio in 2020?", 0),
+        ("Who led in Delaware in September 2024?", 1),
     ],
 )
-def test_trend_is_plotted(question, places):
-    asked, facts = facts_of(question)
-    page = html.trend(asked, facts.trend)
-    assert page.count('class="pt-asked"') == places.pop("asked")
-    for shape, number in places.items():
-        assert page.count(f"<{shape} ") == number
-    at = re.findall(r'translate\(([-\d.]+) ([-\d.]+)\)|<text x="([-\d.]+)" y="([-\d.]+)"', page)
-    across, down = zip(*((float(a or c), float(b or d)) for a, b, c, d in at), strict=True)
-    assert 0 <= min(across) <= max(across) <= 400 and 0 <= min(down) <= max(down) <= 230
-    for share in facts.trend["democrat_pct"]:
+def test_trend_is_drawn(question, marks):
+    found = POLLS.find(question)
+    months = found.trend
+    page = html.facts(POLLS, found)
+    for share in months["democrat_pct"]:
         assert f"{share:.1f}%" in page
+    for size in chart.drawings(found.asked, months):
+        assert len(size.points) == 2 * len(months) and len(size.asked) == marks
+        for point in size.points:
+            assert 0 < point["x"] - point["r"] and point["x"] + point["r"] < size.width
+            assert 0 < point["y"] - point["r"] and point["y"] + point["r"] < size.height - 40
+        across = [point["x"] for point in size.points]
+        if len(months) > 6:  # the drawing uses its width
+            assert max(across) - min(across) > 0.8 * size.width
+        for labels in (size.months, size.years):
+            at = [x for _, x in labels]
+            assert all(b - a >= 28 for a, b in zip(at, at[1:], strict=False))
 
 
-def test_a_lone_month_is_plotted():
-    asked, facts = facts_of(OCTOBER)
-    page = html.trend(asked, facts.trend.iloc[-1:])
-    assert "nan" not in page and page.count("<circle") == 2
+def test_the_drawing_says_what_it_rests_on():
+    """The nation in the election of 2024: gaps, few polls and two match-ups in July, by hand."""
+    found = POLLS.find("Who led the national polls in October 2024?")
+    months = found.trend.reset_index(drop=True)
+    pairs = chart.match_ups(months)
+    assert pairs == [("Biden", "Trump"), ("Harris", "Trump")]
+    drawn = chart.drawing("wide", 960, 300, found.asked, months)
+    by_title = {point["title"]: point for point in drawn.points}
+    for row in months.itertuples():
+        words = f"{row.democrat} {row.democrat_pct:.1f}%, {row.polls:.0f} poll"
+        start = f"{month_name(row.month)}: {words}"
+        (point,) = (point for title, point in by_title.items() if title.startswith(start))
+        assert point["faint"] == (row.polls < 3) and point["hollow"] == (row.democrat == "Harris")
+        size = 2 + 4.5 * (row.polls / months["polls"].max()) ** 0.5
+        assert point["r"] == pytest.approx(size, abs=0.06)
+    july = {
+        point["x"]
+        for title, point in by_title.items()
+        if title.startswith(("July 2024: Biden", "July 2024: Harris"))
+    }
+    assert len(july) == 2
+    for line, pair in zip(drawn.lines[::2], pairs, strict=True):
+        of = months[months["democrat"] == pair[0]]["month"].tolist()
+        counted = [int(m[:4]) * 12 + int(m[5:]) for m in of]
+        gaps = sum(b - a != 1 for a, b in zip(counted, counted[1:], strict=False))
+        assert line["d"].count("M") == 1 + gaps and line["d"].count("L") == len(of) - 1 - gaps
+
+
+def test_a_lone_month_is_drawn():
+    found = POLLS.find(OCTOBER)
+    page = html.trend(found.asked, found.trend.iloc[-1:])
+    assert "nan" not in page and page.count("<circle") == 3  # two sizes and the legend
+
+
+def test_rows_of_a_readers_own():
+    rows = pd.DataFrame(
+        {
+            "question": ["When does the bakery open?", "Who bakes the bread?", None],
+            "answer": ["At six.", "Ann <b>does</b>.", "A passage."],
+        }
+    )
+    topic = Rows(rows)
+    found = topic.find("who bakes?")
+    assert found.pairs[0] == ("Who bakes the bread?", "Ann <b>does</b>.")
+    assert topic.verdict("Ann  <b>does</b>.", found) and not topic.verdict("Bob.", found)
+    page = html.facts(topic, found)
+    assert "&lt;b&gt;does" in page and "<svg" not in page and "polls" not in page.lower()
+    assert topic.find("zebra").missing and not topic.find("zebra").pairs
+    assert [example.question for example in topic.examples] == rows["question"][:2].tolist()
+    assert "no questions" in Rows(rows.iloc[2:]).find("who?").missing
 
 
 def test_tokens_can_be_chosen_without_colour_or_mouse():
@@ -114,7 +181,7 @@ def test_tokens_can_be_chosen_without_colour_or_mouse():
 
 def test_predictions_are_bars_and_numbers():
     story = ask()
-    page = html.predictions(story, 3, stand_in()[1])
+    page = html.predictions(story, story.choices[3], 1.0, stand_in()[1])
     assert page.count("<table>") == 4 and page.count("<tr") == 4 * (1 + TOP)
     top = 100 * story.choices[3].top_scores[0, 0].exp()
     assert f'style="width:{top:.1f}%"' in page and f"<td>{top:.1f}%</td>" in page
@@ -125,7 +192,9 @@ def test_export_holds_the_whole_story():
     story = ask(alpha=0.5)
     record = export.story_record(story, tokenizer, "stand-in")
     links = dict(
-        re.findall(r'download="([^"]+)" href="data:[^;]+;base64,([^"]+)"', html.export(record))
+        re.findall(
+            r'download="([^"]+)" href="data:[^;]+;base64,([^"]+)"', html.export(record, "?q=Who")
+        )
     )
     kept = json.loads(base64.b64decode(links["answer.json"]))
     assert kept == record and kept["steered"] == story.texts["steered"] and kept["alpha"] == 0.5

@@ -24,7 +24,7 @@ from proxy_tuning.__main__ import main
 from proxy_tuning.answering import answer_questions
 from proxy_tuning.polls.elections import STATES
 from proxy_tuning.records import ROOT
-from proxy_tuning.widget import asking, export, page
+from proxy_tuning.widget import asking, export, page, stories
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +70,7 @@ def test_api_says_what_it_does(client):
         "temperature",
         "length",
         "seed",
+        "reword",
     ]
 
 
@@ -84,7 +85,7 @@ def test_api_answers(client):
         assert token["p"] == pytest.approx(other["p"], abs=5e-5)
         assert token["change"] == pytest.approx(other["change"], abs=5e-4)
     swept = client.predict(QUESTION, length=LENGTH, api_name="/sweep")
-    assert [row["alpha"] for row in swept] == asking.ALPHAS
+    assert [row["alpha"] for row in swept] == stories.ALPHAS
     assert swept[4]["answer"] == ask(alpha=1).texts["steered"]
     facts = client.predict("Ohio, Oct '24?", api_name="/facts")
     assert facts["facts"][0]["republican"].startswith("Trump 5")
@@ -199,7 +200,7 @@ class Visitor:
 @pytest.fixture
 def slow_models(monkeypatch):
     """The widget's loop, 0.1 s a step for as long as anyone listens; says when it is freed."""
-    freed, quick = threading.Event(), asking.three_texts
+    freed, quick = threading.Event(), stories.three_texts
 
     def slow(*args, **kwargs):
         try:
@@ -210,13 +211,13 @@ def slow_models(monkeypatch):
         finally:
             freed.set()
 
-    monkeypatch.setattr(asking, "three_texts", slow)
+    monkeypatch.setattr(stories, "three_texts", slow)
     return freed
 
 
 def test_a_closed_page_frees_its_work(served, slow_models):
     visitor = Visitor(served[0])
-    visitor.join("respond", QUESTION, 1, 0, 64, 0)
+    visitor.join("respond", QUESTION, 1, 0, 64, 0, False, None)
     messages = visitor.listen()
     for message in messages:
         if message["msg"] == "process_generating":
@@ -228,7 +229,7 @@ def test_a_closed_page_frees_its_work(served, slow_models):
 
 def test_stop_frees_its_work(served, slow_models):
     visitor = Visitor(served[0])
-    event = visitor.join("respond", QUESTION, 1, 0, 64, 0)["event_id"]
+    event = visitor.join("respond", QUESTION, 1, 0, 64, 0, False, None)["event_id"]
     messages = visitor.listen()
     for message in messages:
         if message["msg"] == "process_generating":
@@ -236,7 +237,11 @@ def test_stop_frees_its_work(served, slow_models):
     assert not slow_models.is_set()
     httpx.post(
         f"{visitor.api}/cancel",
-        json={"session_hash": visitor.session, "fn_index": 0, "event_id": event},
+        json={
+            "session_hash": visitor.session,
+            "fn_index": visitor.numbers["respond"],
+            "event_id": event,
+        },
     )
     assert slow_models.wait(20)
     messages.close()
@@ -244,7 +249,7 @@ def test_stop_frees_its_work(served, slow_models):
 
 def test_the_page_refuses_what_its_controls_cannot_send(served):
     visitor = Visitor(served[0])
-    visitor.join("respond", QUESTION, 99, 0, 64, 0)
+    visitor.join("respond", QUESTION, 99, 0, 64, 0, False, None)
     for message in visitor.listen():
         if message["msg"] == "process_completed":
             assert not message["success"] and "99" in message["output"]["error"]
@@ -318,7 +323,7 @@ def test_memory_stays_flat_over_500_questions(served):
     sizes = []
     for number in range(500):
         visitor = Visitor(served[0])
-        visitor.join("respond", QUESTIONS[number % 20], 1, 0, LENGTH, 0)
+        visitor.join("respond", QUESTIONS[number % 20], 1, 0, LENGTH, 0, False, None)
         for message in visitor.listen():
             if message["msg"] == "process_completed":
                 assert message["success"]

@@ -4,13 +4,20 @@ import csv
 import io
 import math
 
-from proxy_tuning.polls import checking
-from proxy_tuning.widget.asking import BINS, MODELS, Choice, Story, bin_of, token_text
+from proxy_tuning.widget.stories import (
+    BINS,
+    MODELS,
+    Choice,
+    Story,
+    bin_of,
+    branch_text,
+    token_text,
+)
 
 
 def story_record(story: Story, tokenizer, family: str) -> dict:
     """Everything about one answer, ready for JSON; probabilities from 0 to 1."""
-    ask, facts = story.ask, story.facts
+    ask, found = story.ask, story.found
     return {
         "question": ask.question,
         "family": family,
@@ -18,13 +25,24 @@ def story_record(story: Story, tokenizer, family: str) -> dict:
         "temperature": ask.temperature,
         "length": ask.length,
         "seed": ask.seed,
+        "asked_as": story.prompted,
         **story.texts,
-        "understood": str(story.asked),
-        "facts": facts.lines,
-        "check": {
-            who: checking.verdict(text, story.asked, facts) for who, text in story.texts.items()
-        },
+        "understood": found.understood,
+        "page_says": found.page,
+        "facts": found.facts,
+        "missing": found.missing,
+        "near": [*found.near, *(question for question, _ in found.pairs)],
+        "check": {who: story.topic.verdict(text, found) for who, text in story.texts.items()},
         "tokens": [token_record(choice, tokenizer) for choice in story.choices],
+        "branches": [
+            {
+                "alpha": branch.alpha,
+                "parent": branch.parent,
+                "at": branch.at,
+                "text": branch_text(branch, tokenizer),
+            }
+            for branch in story.branches
+        ],
     }
 
 

@@ -2,28 +2,34 @@
 
 import base64
 import difflib
+import itertools
 import json
 import math
+from dataclasses import asdict
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from proxy_tuning.decoding import HISTORIES
-from proxy_tuning.polls import checking, reading
+from proxy_tuning.polls import reading
 from proxy_tuning.polls.elections import month_name, place_name
-from proxy_tuning.widget.asking import (
+from proxy_tuning.widget.asking import Ask
+from proxy_tuning.widget.chart import FEW, drawings, marked, match_ups, rests_on
+from proxy_tuning.widget.export import story_csv
+from proxy_tuning.widget.stories import (
     ALPHAS,
     BINS,
     MODELS,
-    Ask,
+    Branch,
     Choice,
     Story,
+    as_asked,
     bin_of,
-    most_telling,
+    branch_text,
     token_text,
 )
-from proxy_tuning.widget.export import story_csv
+from proxy_tuning.widget.topics import Found, Topic
 
 NAMES = {"base": "M", "expert": "M+", "antiexpert": "M−", "steered": "Proxy-tuned M"}
 DESCRIPTIONS = {
@@ -49,8 +55,39 @@ def render(name: str, **context) -> Markup:
 
 
 def head(family: str, large: str, small: str) -> Markup:
-    """What stands above the question: the line, the family's name and the sizes of its models."""
-    return render("head", family=family, large=large, small=small)
+    """What stands above the question: the method in a line, whose words explain themselves."""
+    tips = {
+        "M": ("large", f"the large model, untouched: here {family}'s, {large}."),
+        "M−": ("before", f"the small model before fine-tuning, {small}."),
+        "M+": ("after", "the small model after fine-tuning on what M is to learn."),
+        "alpha": ("alpha", "how strongly M is steered: 0 not at all, 1 as in the paper."),
+    }
+    tips = {name: {"slug": slug, "text": text} for name, (slug, text) in tips.items()}
+    return render("head", tips=tips)
+
+
+def asks(title: str, rows: list[tuple[str, str, dict]], folded: bool = False) -> Markup:
+    """Questions to press.
+
+    Args:
+        title: what they are.
+        rows: question, what is said beside it, and settings that go with it by name.
+        folded: whether they are a list that is opened first; without rows there is none.
+    """
+    return render("asks", title=title, asks=rows, folded=folded) if rows else Markup()
+
+
+def history(asked: list[Ask]) -> Markup:
+    """The questions of this session, the latest first, to go back to."""
+    rows = [
+        (
+            ask.question,
+            f"alpha {ask.alpha:g}" + f", temperature {ask.temperature:g}" * bool(ask.temperature),
+            {name: value for name, value in asdict(ask).items() if name != "question"},
+        )
+        for ask in reversed(asked)
+    ]
+    return asks("Asked in this session", rows, folded=True)
 
 
 def status(message: str, trouble: bool = False) -> Markup:
@@ -64,8 +101,8 @@ def answers(story: Story) -> Markup:
     for who in HISTORIES:
         text, pieces, verdict = story.texts[who], [], ""
         if story.done:
-            pieces = checking.mark_numbers(text, story.asked, story.facts)
-            verdict = checking.verdict(text, story.asked, story.facts)
+            pieces = story.topic.mark(text, story.found)
+            verdict = story.topic.verdict(text, story.found)
         cards.append(
             {
                 "who": who,
@@ -76,18 +113,25 @@ def answers(story: Story) -> Markup:
                 "verdict": verdict,
             }
         )
-    return render("answers", cards=cards, done=story.done, signs=SIGNS)
+    return render(
+        "answers",
+        cards=cards,
+        done=story.done,
+        signs=SIGNS,
+        question=story.ask.question,
+        prompted=story.prompted,
+    )
 
 
-def facts(asked: reading.Asked, found: checking.Facts) -> Markup:
-    """What the fact tables say about the question, and the months around it."""
+def facts(topic: Topic, found: Found) -> Markup:
+    """What the topic has about the question, and the months around it."""
     months = found.trend is not None and len(found.trend)
     return render(
         "facts",
-        understood=str(asked),
-        rows=[list(line.values()) for line in found.lines],
-        missing=found.missing,
-        trend=trend(asked, found.trend) if months else "",
+        topic=topic,
+        found=found,
+        rows=[list(line.values()) for line in found.facts],
+        trend=trend(found.asked, found.trend) if months else "",
     )
 
 
@@ -98,87 +142,66 @@ def trend(asked: reading.Asked, months: pd.DataFrame) -> Markup:
         asked: whose months are marked.
         months: rows of the monthly table, at least one.
     """
-    title = f"Poll averages by month, {place_name(asked.state)}, election of {asked.cycle}"
     rows = [
         (
             month_name(row.month),
             f"{row.democrat} {row.democrat_pct:.1f}%",
             f"{row.republican} {row.republican_pct:.1f}%",
+            rests_on(row.polls),
         )
         for row in months.itertuples()
     ]
-    return render("trend", title=title, rows=rows, **plotted(asked, months))
-
-
-def plotted(asked: reading.Asked, months: pd.DataFrame) -> dict:
-    """Where everything stands in the plot of `trend`, 400 wide and 230 high, as its template asks.
-
-    Months run from 40 to 385 across, shares from 185 up to 35; a match-up has a line of its own.
-    """
-    count = {month: int(month[:4]) * 12 + int(month[5:]) for month in months["month"]}
-    first, last = min(count), max(count)
-    every = [*months["democrat_pct"], *months["republican_pct"]]
-    low, high = math.floor(min(every) / 5) * 5, math.ceil(max(every) / 5) * 5
-    high += 5 * (low == high)
-
-    def x(month):
-        if first == last:
-            return "212.5"
-        return f"{40 + 345 * (count[month] - count[first]) / (count[last] - count[first]):.1f}"
-
-    def y(share, below=0):
-        return f"{185 - 150 * (share - low) / (high - low) + below:.1f}"
-
-    marked = [month for month in (asked.start, asked.month) if month in count]
-    parties = ("democrat", "republican")
-    return {
-        "names": {party: " / ".join(dict.fromkeys(months[party])) for party in parties},
-        "shares": [
-            (share, y(share), y(share, below=4))
-            for share in range(low, high + 1, 5 if high - low <= 30 else 10)
-        ],
-        "asked": " to ".join(map(month_name, marked)),
-        "asked_at": [x(month) for month in marked],
-        "asked_anchor": "end" if marked and float(x(marked[-1])) > 250 else "start",
-        "lines": [
-            (
-                party,
-                [(x(m), y(s)) for m, s in zip(rows["month"], rows[f"{party}_pct"], strict=True)],
-            )
-            for party in parties
-            for _, rows in months.groupby("democrat", sort=False)
-        ],
-        "ends": [(first, x(first), "start"), (last, x(last), "end")]
-        if first != last
-        else [(first, x(first), "middle")],
-    }
+    return render(
+        "trend",
+        title=f"Poll averages by month, {place_name(asked.state)}, election of {asked.cycle}",
+        pairs=match_ups(months),
+        asked=" to ".join(map(month_name, marked(asked, months))),
+        few=FEW,
+        drawings=drawings(asked, months),
+        rows=rows,
+    )
 
 
 def tokens(story: Story, tokenizer) -> Markup:
-    """The steered answer as tokens to choose from, coloured by what steering did to them."""
+    """The branch that is looked at as tokens to press, coloured by what steering did to them."""
     chips = []
-    for choice in story.choices:
+    for choice in story.branches[story.shown].choices:
         number = bin_of(choice.change)
         _, sign, words = BINS[number]
         gap = "\u00a0" if token_text(tokenizer, choice.token).startswith(" ") else ""
-        text = gap + "◆" * choice.turned + visible(tokenizer, choice.token)
         chips.append(
-            {"bin": number, "sign": sign, "words": words, "turned": choice.turned, "text": text}
+            {
+                "bin": number,
+                "sign": sign,
+                "words": words,
+                "turned": choice.turned,
+                "forced": choice.forced,
+                "text": gap + "◆" * choice.turned + visible(tokenizer, choice.token),
+            }
         )
-    return render("tokens", bins=BINS, tokens=chips, chosen=most_telling(story, tokenizer))
+    number = story.shown + 1
+    title = "The answer of the proxy-tuned M" if number == 1 else f"Branch {number}"
+    return render("tokens", title=title, bins=BINS, tokens=chips, chosen=story.place)
 
 
-def predictions(story: Story, index: int, tokenizer) -> Markup:
-    """The likeliest tokens of M, M+, M- and the steered model at one token: bars and numbers."""
-    choice = story.choices[index]
-    before = "".join(token_text(tokenizer, c.token) for c in story.choices[:index])
+def predictions(story: Story, choice: Choice, alpha: float, tokenizer) -> Markup:
+    """The likeliest tokens of M, M+, M- and the steered model at one token: bars and numbers.
+
+    Args:
+        story: whose shown branch and place are looked at.
+        choice: what was chosen there, at this alpha.
+    """
+    choices = story.branches[story.shown].choices
+    before = "".join(token_text(tokenizer, c.token) for c in choices[: story.place])
     alone, steered = (percent(choice.scores[MODELS.index(who)]) for who in ("base", "steered"))
     return render(
         "predictions",
         before=before[-60:].strip(),
         taken=visible(tokenizer, choice.token),
+        forced=choice.forced,
         alone=alone,
         steered=steered,
+        alpha=f"{alpha:g}",
         models=[
             {
                 "name": NAMES[who],
@@ -190,10 +213,46 @@ def predictions(story: Story, index: int, tokenizer) -> Markup:
     )
 
 
+def branches(story: Story, tokenizer) -> Markup:
+    """All branches side by side, once there is more than the answer itself."""
+    if len(story.branches) < 2:
+        return Markup()
+    shown = story.branches[story.shown]
+    rows = [
+        {
+            "alpha": f"{branch.alpha:g}",
+            "left": None if branch.parent is None else branch.parent + 1,
+            "pieces": pieces(branch, tokenizer),
+            "verdict": story.topic.verdict(branch_text(branch, tokenizer), story.found),
+            "shown": branch is shown,
+        }
+        for branch in story.branches
+    ]
+    return render("branches", branches=rows, parent=shown.parent)
+
+
+def pieces(branch: Branch, tokenizer) -> list[tuple[str, str]]:
+    """The text of a branch in parts: what it took over, what a person chose, what followed.
+
+    Its end is in it where a person chose it.
+    """
+    parts = [
+        (
+            "forced" if choice.forced else "kept" if place < branch.at else "",
+            token_text(tokenizer, choice.token),
+        )
+        for place, choice in enumerate(branch.choices)
+        if choice.forced or choice.token != tokenizer.eos_token_id
+    ]
+    grouped = itertools.groupby(parts, lambda part: part[0])
+    return [("".join(text for _, text in group), kind) for kind, group in grouped]
+
+
 def likeliest(choice: Choice, row: int, tokenizer) -> list[dict]:
     """The lines of one model's predictions, the likeliest token first."""
     return [
         {
+            "id": token,
             "text": visible(tokenizer, token),
             "taken": token == choice.token,
             "width": f"{100 * math.exp(score):.1f}",
@@ -216,9 +275,7 @@ def percent(score: float) -> str:
     return f"{share:.1f}%" if share >= 0.05 else "<0.1%"
 
 
-def sweep(
-    ask: Ask, texts: list[str], asked: reading.Asked, found: checking.Facts, done: bool
-) -> Markup:
+def sweep(ask: Ask, topic: Topic, found: Found, texts: list[str], done: bool) -> Markup:
     """The answers at each alpha; words that differ from the line above are marked."""
     rows, above = [], None
     for alpha, text in zip(ALPHAS, texts, strict=True):
@@ -226,10 +283,28 @@ def sweep(
         if above is not None:
             body, count = changed_words(above, words)
             note = "same" if words == above else f"{count} changed"
-        check = checking.verdict(text, asked, found) if done else ""
+        check = topic.verdict(text, found) if done else ""
         rows.append((f"{alpha:g}", body, note, check))
         above = words
-    return render("sweep", question=ask.question, rows=rows)
+    return render("sweep", question=ask.question, prompted=as_asked(ask, found), rows=rows)
+
+
+def compare(
+    asks: tuple[Ask, Ask], topic: Topic, found: Found, texts: list[str], done: bool
+) -> Markup:
+    """The answers in two settings side by side; words of the second that differ are marked."""
+    left, right = texts
+    bodies = [left, changed_words(left.split(), right.split())[0] if done else right]
+    columns = [
+        (
+            f"alpha {ask.alpha:g}, temperature {ask.temperature:g}, seed {ask.seed}",
+            body,
+            topic.verdict(text, found) if done else "",
+        )
+        for ask, text, body in zip(asks, texts, bodies, strict=True)
+    ]
+    question = asks[0].question
+    return render("compare", question=question, prompted=as_asked(asks[0], found), columns=columns)
 
 
 def changed_words(above: list[str], words: list[str]) -> tuple[Markup, int]:
@@ -246,8 +321,8 @@ def changed_words(above: list[str], words: list[str]) -> tuple[Markup, int]:
     return Markup(" ").join(parts), count
 
 
-def export(record: dict) -> Markup:
-    """Two links that hold the files of a `story_record` themselves."""
+def export(record: dict, address: str) -> Markup:
+    """Two links that hold the files of a `story_record` themselves, and one to the same page."""
     contents = {
         ("answer.json", "application/json"): json.dumps(record, ensure_ascii=False, indent=1),
         ("answer.csv", "text/csv"): story_csv(record),
@@ -256,4 +331,4 @@ def export(record: dict) -> Markup:
         (name, kind, base64.b64encode(text.encode()).decode())
         for (name, kind), text in contents.items()
     ]
-    return render("export", files=files)
+    return render("export", files=files, address=address)

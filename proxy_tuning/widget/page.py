@@ -5,7 +5,7 @@ One `gr.Blocks` for a notebook (`launch(build_app(...))`), a shell (`serve`) and
 
 import os
 import time
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -15,27 +15,13 @@ from proxy_tuning.families import FAMILIES, load_family
 from proxy_tuning.polls.tables import load_facts
 from proxy_tuning.records import DATA
 from proxy_tuning.widget import html
-from proxy_tuning.widget.asking import (
-    ALPHA,
-    LENGTH,
-    LIMITS,
-    LONGEST,
-    SEED,
-    TEMPERATURE,
-    within_limits,
-)
-from proxy_tuning.widget.desk import Desk
+from proxy_tuning.widget.asking import ALPHA, LIMITS, LONGEST, SEED, TEMPERATURE, within_limits
+from proxy_tuning.widget.desk import SETTINGS, Desk, pressed
+from proxy_tuning.widget.looks import ABOUT, CSS, FIGURE, KEEP_ADDRESS, SCREEN, THEME, show
+from proxy_tuning.widget.topics import topic_of
 
 AT_ONCE, WAITING = 2, 40
 """Questions answered at a time, and events that may wait for their turn."""
-EXAMPLES = [
-    "Who led the polls in Pennsylvania in October 2024?",
-    "How did Biden and Trump stand in Wisconsin in June 2024?",
-    "How big was the lead in Arizona in September 2024?",
-    "Who won Georgia in 2020?",
-    "What did the last polls in Michigan say in 2024?",
-    "Who was ahead in Ohio in October 2016?",
-]
 START = "Ask lets M, M+ and the proxy-tuned M answer side by side; Stop ends an answer early."
 MODELS_TURN: dict[str, Any] = {"concurrency_limit": AT_ONCE, "concurrency_id": "models"}
 """For events that let the models run."""
@@ -44,179 +30,256 @@ PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 IMMEDIATE: dict[str, Any] = PRIVATE | {"queue": False}
 """For events that wait for nobody."""
 
-CSS, ABOUT, FIGURE, CHOOSE = (
-    Path(__file__).with_name(name).read_text(encoding="utf-8")
-    for name in ("style.css", "about.md", "figure.svg", "choose.js")
-)
 
-THEME = gr.themes.Default(
-    primary_hue="blue",
-    font=[gr.themes.Font(name) for name in ("system-ui", "sans-serif")],
-    font_mono=[gr.themes.Font(name) for name in ("ui-monospace", "monospace")],
-).set(
-    # Gradio's greys are too light to read with ease (WCAG asks for a contrast of 4.5).
-    block_info_text_color="*neutral_700",
-    block_info_text_color_dark="*neutral_200",
-    block_label_text_color="*neutral_700",
-    block_label_text_color_dark="*neutral_200",
-    block_title_text_color="*neutral_800",
-    block_title_text_color_dark="*neutral_100",
-    body_text_color_subdued="*neutral_600",
-    body_text_color_subdued_dark="*neutral_300",
-    button_primary_background_fill="*primary_600",
-    button_primary_background_fill_hover="*primary_700",
-    button_primary_background_fill_dark="*primary_600",
-    button_primary_background_fill_hover_dark="*primary_700",
-)
-
-
-def build_app(model, tokenizer, family_name: str, tables: dict) -> gr.Blocks:
+def build_app(model, tokenizer, family_name: str, about) -> gr.Blocks:
     """The widget as a `gr.Blocks`; `launch` gives it its looks and starts it.
 
     Args:
         model, tokenizer: as `load_family` returns them.
         family_name: shown to people, as "pocket".
-        tables: as `tables.load_facts` returns them.
+        about: what the page knows beside the models: fact tables as `tables.load_facts` returns
+            them, one's own rows as `training.material.read_rows` does, or a `topics.Topic`.
 
     Raises:
         ValueError: the model's alpha is outside `LIMITS`.
     """
     within_limits("alpha", model.alpha)
-    desk = Desk(model, tokenizer, family_name, tables)
+    desk = Desk(model, tokenizer, family_name, topic_of(about))
+    examples = [(example.question, example.tells, {}) for example in desk.topic.examples]
     app = gr.Blocks(title="Proxy-tuning", analytics_enabled=False)
     with app:
         show(html.head(family_name, millions(model.base), millions(model.antiexpert)))
         question = gr.Textbox(
             label="Question",
-            info=f"About US presidential polls and results; at most {LONGEST} characters. "
-            "Enter asks.",
-            value=EXAMPLES[0],
+            info=f"{desk.topic.hint} At most {LONGEST} characters; Enter asks.",
+            value=examples[0][0] if examples else "",
             max_lines=4,
             elem_id="pt-question",
         )
-        gr.Examples(EXAMPLES, question, label="Examples: choose one, then Ask")
+        with gr.Row(elem_id="pt-go"):
+            ask_button = gr.Button(
+                "Ask", variant="primary", scale=3, min_width=120, elem_id="pt-ask"
+            )
+            stop_button = gr.Button("Stop", scale=1, min_width=80, elem_id="pt-stop")
+        chosen = show(html.asks("Examples", examples), "pt-examples")
         with gr.Tabs() as tabs:
             with gr.Tab("Answers", id="answers"):
-                length = answers_tab(desk, question)
+                begins = [ask_button.click, question.submit, chosen.submit]
+                settings = answers_tab(desk, question, begins, stop_button)
+            with gr.Tab("Compare", id="compare"):
+                compare_tab(desk, question, settings)
             with gr.Tab("Sweep", id="sweep"):
-                sweep_tab(desk, question, length)
+                sweep_tab(desk, question, settings)
             with gr.Tab("About", id="about"):
                 show(f'<div class="pt-diagram">{FIGURE}</div>')
                 gr.Markdown(ABOUT)
-        question.submit(lambda: gr.Tabs(selected="answers"), outputs=tabs, **IMMEDIATE)
+        gr.on(begins, lambda: gr.Tabs(selected="answers"), outputs=tabs, **IMMEDIATE)
         gr.api(desk.ask, api_name="ask", **MODELS_TURN)
         gr.api(desk.sweep, api_name="sweep", **MODELS_TURN)
         gr.api(desk.facts, api_name="facts", concurrency_limit=AT_ONCE)
+        wide, search = gr.Checkbox(visible=False), gr.Textbox(visible=False)
+        app.load(desk.page_open, [wide, search], settings["opened"], js=SCREEN, **IMMEDIATE)
     return app.queue(max_size=WAITING)
 
 
-def answers_tab(desk: Desk, question: gr.Textbox) -> gr.components.Component:
-    """Settings, three answers, the facts, and why each word was chosen; the slider for length."""
-    settings = controls(desk.model.alpha)  # type: ignore[arg-type]  # one expert, one alpha
-    with gr.Row():
-        ask_button = gr.Button("Ask", variant="primary", scale=3, elem_id="pt-ask")
-        stop_button = gr.Button("Stop", scale=1, elem_id="pt-stop")
+def answers_tab(
+    desk: Desk, question: gr.Textbox, begins: list[Callable], stop_button: gr.Button
+) -> dict:
+    """Settings, three answers, the facts, why each word was chosen, and where it could have gone.
+
+    Args:
+        begins: events that ask, beside those of this tab.
+
+    Returns:
+        The settings by name, and under "opened" what `Desk.page_open` fills.
+    """
+    settings = controls(desk)
     places = {
+        "question": question,
+        **settings,
         "status": show(html.status(START), "pt-status"),
         "answers": show("", "pt-answers"),
         "facts": show("", "pt-facts"),
-        "why": show("", "pt-why", CHOOSE),
-        "predictions": show("", "pt-predictions"),
-        "export": show("", "pt-export"),
-        "told": gr.State(None, time_to_live=3600),
     }
+    with gr.Accordion("Why this word? Take the wheel", elem_id="pt-wheel") as wheel:
+        places |= {
+            "why": show("", "pt-why"),
+            "here": gr.Slider(
+                *LIMITS["alpha"],
+                ALPHA,
+                step=0.1,
+                label="alpha at this word",
+                info="Moves the predictions below at once, from logits already there; a token "
+                "that you press goes on at this alpha.",
+                elem_id="pt-here",
+            ),
+            "predictions": show("", "pt-predictions"),
+            "branches": show("", "pt-branches"),
+        }
+    places |= {
+        "export": show("", "pt-export"),
+        "history": show("", "pt-history"),
+        "told": gr.State(None, time_to_live=3600),
+        "asked": gr.State([], time_to_live=3600),
+    }
+    linked = gr.State(0)
 
-    def respond(*asked):
-        for change in desk.page_ask(*asked):
-            yield {places[name]: value for name, value in change.items()}
+    def named(change: dict):
+        return {places[name]: value for name, value in change.items()} or gr.skip()
 
+    def respond(question, alpha, temperature, length, seed, reword, asked, event: gr.EventData):
+        values = alpha, temperature, length, seed, reword
+        yield from map(named, desk.page_ask(question, values, asked, pressed(event)))
+
+    def take(story, here, event: gr.EventData):
+        yield from map(named, desk.page_take(story, here, pressed(event)))
+
+    everything, told, here = list(places.values()), places["told"], places["here"]
     asking = gr.on(
-        [ask_button.click, question.submit],
+        [*begins, places["facts"].submit, places["history"].submit, linked.change],
         respond,
-        [question, *settings],
-        list(places.values()),
+        [question, *settings.values(), places["asked"]],
+        everything,
         show_progress="minimal",
         show_progress_on=places["status"],
         trigger_mode="once",
         **MODELS_TURN,
         **PRIVATE,
     )
-    places["why"].pick(  # type: ignore[attr-defined]  # the event of CHOOSE
-        desk.page_pick, places["told"], places["predictions"], show_progress="hidden", **IMMEDIATE
-    )
-    stop_button.click(
-        lambda: html.status("Stopped."), None, places["status"], cancels=asking, **IMMEDIATE
-    )
-    return settings[2]
-
-
-def controls(alpha: float) -> list[gr.components.Component]:
-    """The settings in the order of `Ask`, and the button that sets the recommended values."""
-    with gr.Accordion("Settings", open=False, elem_id="pt-settings"):
-        with gr.Row():
-            settings: list[gr.components.Component] = [
-                gr.Slider(
-                    *LIMITS["alpha"],
-                    alpha,
-                    step=0.1,
-                    label="alpha",
-                    info="How strongly M is steered: 0 not at all, 1 as in the paper.",
-                ),
-                gr.Slider(
-                    *LIMITS["temperature"],
-                    TEMPERATURE,
-                    step=0.1,
-                    label="temperature",
-                    info="0 takes the likeliest word each time; more lets chance in.",
-                ),
-            ]
-        with gr.Row():
-            settings += [
-                gr.Slider(
-                    *LIMITS["length"],
-                    LENGTH,
-                    step=1,
-                    label="length",
-                    info="Longest answer, in tokens (words and parts of words).",
-                ),
-                gr.Number(
-                    SEED,
-                    precision=0,
-                    label="seed",
-                    info="Equal seeds draw equal answers; used above temperature 0.",
-                ),
-            ]
-        reset = gr.Button("Back to the recommended values", size="sm", elem_id="pt-reset")
-    reset.click(lambda: (ALPHA, TEMPERATURE, LENGTH, SEED), None, settings, **IMMEDIATE)
-    return settings
-
-
-def sweep_tab(desk: Desk, question: gr.Textbox, length: gr.components.Component) -> None:
-    """The same question at every alpha."""
-    show(
-        '<p class="pt-small">Sweep answers the question greedily at alpha 0 to 2 in one '
-        "batch: watch the words change as steering grows. Stop ends it early.</p>"
-    )
-    with gr.Row():
-        sweep_button = gr.Button("Sweep", variant="primary", scale=3, elem_id="pt-sweep")
-        stop_button = gr.Button("Stop", scale=1, elem_id="pt-stop-sweep")
-    swept = show("", "pt-swept")
-    sweeping = sweep_button.click(
-        desk.page_sweep,
-        [question, length],
-        swept,
+    asking.then(None, js=KEEP_ADDRESS)
+    taking = places["predictions"].take(
+        take,
+        [told, here],
+        everything,
         show_progress="minimal",
+        show_progress_on=places["status"],
+        trigger_mode="once",
         **MODELS_TURN,
         **PRIVATE,
     )
-    stop_button.click(lambda: html.status("Stopped."), None, swept, cancels=sweeping, **IMMEDIATE)
+    quiet: dict[str, Any] = {"show_progress": "hidden", **IMMEDIATE}
 
+    def pick(story, here, event: gr.EventData):
+        return desk.page_pick(story, here, pressed(event))
 
-def show(value: str, elem_id: str | None = None, script: str | None = None) -> gr.HTML:
-    """A place for our own HTML, with our looks and no other."""
-    return gr.HTML(
-        value, elem_id=elem_id, elem_classes="pt-html", js_on_load=script, apply_default_css=False
+    def branch(story, event: gr.EventData):
+        return named(desk.page_branch(story, pressed(event)))
+
+    places["why"].pick(pick, [told, here], places["predictions"], **quiet)
+    here.input(
+        desk.page_here, [told, here], places["predictions"], trigger_mode="always_last", **quiet
     )
+    places["branches"].branch(branch, told, everything, **quiet)
+    places["branches"].back(lambda story: named(desk.page_back(story)), told, everything, **quiet)
+    stop_button.click(
+        lambda: html.status("Stopped."),
+        None,
+        places["status"],
+        cancels=[asking, taking],
+        **IMMEDIATE,
+    )
+    return settings | {"opened": [question, *settings.values(), linked, wheel]}
+
+
+def controls(desk: Desk) -> dict[str, gr.components.Component]:
+    """The settings by name in the order of `SETTINGS`, and what sets the recommended values."""
+    usual = desk.recommended()
+    with gr.Accordion("Settings", open=False, elem_id="pt-settings"):
+        with gr.Row():
+            alpha, temperature = alpha_and_temperature(usual["alpha"])
+        with gr.Row():
+            length = gr.Slider(
+                *LIMITS["length"],
+                usual["length"],
+                step=1,
+                label="length",
+                info="Longest answer, in tokens (words and parts of words).",
+            )
+            seed = seed_box()
+        reword = gr.Checkbox(
+            usual["reword"],
+            label="Ask in a wording that M+ was trained in",
+            info="The page then says “Asked as”. Off: your own words.",
+            visible=desk.topic.rewords,
+        )
+        reset = gr.Button("Back to the recommended values", size="sm", elem_id="pt-reset")
+    settings = dict(zip(SETTINGS, (alpha, temperature, length, seed, reword), strict=True))
+    reset.click(lambda: list(usual.values()), None, list(settings.values()), **IMMEDIATE)
+    return settings
+
+
+def alpha_and_temperature(alpha: float) -> list[gr.components.Component]:
+    """Two sliders."""
+    return [
+        gr.Slider(
+            *LIMITS["alpha"],
+            alpha,
+            step=0.1,
+            label="alpha",
+            info="How strongly M is steered: 0 not at all, 1 as in the paper.",
+        ),
+        gr.Slider(
+            *LIMITS["temperature"],
+            TEMPERATURE,
+            step=0.1,
+            label="temperature",
+            info="0 takes the likeliest word each time; more lets chance in.",
+        ),
+    ]
+
+
+def seed_box() -> gr.Number:
+    """Where chance starts."""
+    return gr.Number(
+        SEED,
+        precision=0,
+        label="seed",
+        info="Equal seeds draw equal answers; used above temperature 0.",
+    )
+
+
+def compare_tab(desk: Desk, question: gr.Textbox, settings: dict) -> None:
+    """The same question in two settings."""
+    words = (
+        "The proxy-tuned M answers the question above in two settings; words of the second that "
+        "differ are underlined. Length and wording are those of Answers."
+    )
+    begin, stop = buttons(words, "Compare", "compare")
+    values = []
+    with gr.Row():
+        for name, alpha in (("The one", 0.5), ("The other", 1.5)):
+            with gr.Column(min_width=240):
+                gr.Markdown(f"**{name}**")
+                values += [*alpha_and_temperature(alpha), seed_box()]
+    shown = show("", "pt-compared")
+    given = [question, settings["length"], settings["reword"], *values]
+    run(desk.page_compare, given, shown, begin, stop)
+
+
+def sweep_tab(desk: Desk, question: gr.Textbox, settings: dict) -> None:
+    """The same question at every alpha."""
+    words = (
+        "The proxy-tuned M answers the question above greedily at alpha 0 to 2 in one batch: watch "
+        "the words change as steering grows."
+    )
+    begin, stop = buttons(words, "Sweep", "sweep")
+    swept = show("", "pt-swept")
+    run(desk.page_sweep, [question, settings["length"], settings["reword"]], swept, begin, stop)
+
+
+def buttons(words: str, name: str, elem: str) -> tuple[gr.Button, gr.Button]:
+    """What a tab does, and its buttons to begin and to stop."""
+    gr.Markdown(words, elem_classes="pt-small")
+    with gr.Row():
+        begin = gr.Button(name, variant="primary", scale=3, elem_id=f"pt-{elem}")
+        stop = gr.Button("Stop", scale=1, elem_id=f"pt-stop-{elem}")
+    return begin, stop
+
+
+def run(answers: Callable, given: list, shown: gr.HTML, begin: gr.Button, stop: gr.Button) -> None:
+    """Let a button show what grows; another ends it."""
+    running = begin.click(answers, given, shown, show_progress="minimal", **MODELS_TURN, **PRIVATE)
+    stop.click(lambda: html.status("Stopped."), None, shown, cancels=running, **IMMEDIATE)
 
 
 def millions(model: torch.nn.Module) -> str:
@@ -243,7 +306,7 @@ def launch(app: gr.Blocks, **kwargs):
         "run_history": False,
         "ssr_mode": False,
         "max_file_size": 1,  # bytes: nobody has a file to send
-        "state_session_capacity": 200,
+        "state_session_capacity": 50,  # a story holds the logits of all its tokens
         "height": 1000,
     }
     return app.launch(**ours | kwargs)
@@ -254,6 +317,7 @@ def serve(
     alpha: float = ALPHA,
     port: int | None = None,
     begun: float | None = None,
+    about=None,
     **parts,
 ) -> None:
     """Load a family, serve the widget on this machine, print its address, and wait.
@@ -263,6 +327,7 @@ def serve(
         alpha: where the slider stands at first.
         port: None takes the first free one from 7860.
         begun: `time.monotonic()` when the start began, None for now.
+        about: as `build_app` takes it; None is the polls.
         parts: other keywords of `load_family`, such as base.
 
     Raises:
@@ -274,7 +339,7 @@ def serve(
     model, tokenizer = load_family(family, alpha=alpha, **parts)
     known = {f.base: name for name, f in FAMILIES.items()}
     name = known.get(model.sources["base"], "own")
-    app = build_app(model, tokenizer, name, load_facts(DATA))
+    app = build_app(model, tokenizer, name, load_facts(DATA) if about is None else about)
     _, address, _ = launch(app, server_port=port, quiet=True, prevent_thread_lock=True)
     seconds = time.monotonic() - begun
     print(f"Ready after {seconds:.1f} s. Open {address} (Ctrl+C ends it).", flush=True)

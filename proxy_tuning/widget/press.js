@@ -1,0 +1,9 @@
+// Whatever has data-event speaks for itself: 'submit' asks, 'pick', 'take', 'branch' and 'back'.
+element.addEventListener('click', event => {
+  const pressed = event.target.closest('[data-event]');
+  if (!pressed) return;
+  if (pressed.dataset.event === 'pick')
+    element.querySelectorAll('[data-event="pick"]').forEach(
+      other => other.setAttribute('aria-pressed', other === pressed));
+  trigger(pressed.dataset.event, {...pressed.dataset});
+});

@@ -214,9 +214,11 @@ class Desk:
 
     def page_back(self, story: Story | None) -> dict:
         """Step back to the branch that this one left, and to the token where it did."""
-        if story is None or story.branches[story.shown].parent is None:
+        if story is None:
             return {}
         branch = story.branches[story.shown]
+        if branch.parent is None:
+            return {}
         story.shown, story.place = branch.parent, branch.at
         return self.looked_at(story)
 

@@ -5,6 +5,7 @@ import difflib
 import itertools
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import pandas as pd
@@ -56,13 +57,13 @@ def render(name: str, **context) -> Markup:
 
 def head(family: str, large: str, small: str) -> Markup:
     """What stands above the question: the method in a line, whose words explain themselves."""
-    tips = {
+    said = {
         "M": ("large", f"the large model, untouched: here {family}'s, {large}."),
         "M−": ("before", f"the small model before fine-tuning, {small}."),
         "M+": ("after", "the small model after fine-tuning on what M is to learn."),
         "alpha": ("alpha", "how strongly M is steered: 0 not at all, 1 as in the paper."),
     }
-    tips = {name: {"slug": slug, "text": text} for name, (slug, text) in tips.items()}
+    tips = {name: {"slug": slug, "text": text} for name, (slug, text) in said.items()}
     return render("head", tips=tips)
 
 
@@ -125,13 +126,15 @@ def answers(story: Story) -> Markup:
 
 def facts(topic: Topic, found: Found) -> Markup:
     """What the topic has about the question, and the months around it."""
-    months = found.trend is not None and len(found.trend)
+    drawn = ""
+    if found.asked and found.trend is not None and len(found.trend):
+        drawn = trend(found.asked, found.trend)
     return render(
         "facts",
         topic=topic,
         found=found,
         rows=[list(line.values()) for line in found.facts],
-        trend=trend(found.asked, found.trend) if months else "",
+        trend=drawn,
     )
 
 
@@ -290,7 +293,7 @@ def sweep(ask: Ask, topic: Topic, found: Found, texts: list[str], done: bool) ->
 
 
 def compare(
-    asks: tuple[Ask, Ask], topic: Topic, found: Found, texts: list[str], done: bool
+    asks: Sequence[Ask], topic: Topic, found: Found, texts: list[str], done: bool
 ) -> Markup:
     """The answers in two settings side by side; words of the second that differ are marked."""
     left, right = texts

@@ -45,7 +45,7 @@ def build_app(model, tokenizer, family_name: str, about) -> gr.Blocks:
     """
     within_limits("alpha", model.alpha)
     desk = Desk(model, tokenizer, family_name, topic_of(about))
-    examples = [(example.question, example.tells, {}) for example in desk.topic.examples]
+    examples: list = [(example.question, example.tells, {}) for example in desk.topic.examples]
     app = gr.Blocks(title="Proxy-tuning", analytics_enabled=False)
     with app:
         show(html.head(family_name, millions(model.base), millions(model.antiexpert)))
@@ -78,7 +78,7 @@ def build_app(model, tokenizer, family_name: str, about) -> gr.Blocks:
         gr.api(desk.sweep, api_name="sweep", **MODELS_TURN)
         gr.api(desk.facts, api_name="facts", concurrency_limit=AT_ONCE)
         wide, search = gr.Checkbox(visible=False), gr.Textbox(visible=False)
-        app.load(desk.page_open, [wide, search], settings["opened"], js=SCREEN, **IMMEDIATE)
+        app.load(desk.page_open, [wide, search], settings["opened"], js=SCREEN, **PRIVATE)
     return app.queue(max_size=WAITING)
 
 
@@ -94,7 +94,7 @@ def answers_tab(
         The settings by name, and under "opened" what `Desk.page_open` fills.
     """
     settings = controls(desk)
-    places = {
+    places: dict[str, Any] = {
         "question": question,
         **settings,
         "status": show(html.status(START), "pt-status"),

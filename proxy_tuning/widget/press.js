@@ -1,4 +1,8 @@
 // Whatever has data-event speaks for itself: 'submit' asks, 'pick', 'take', 'branch' and 'back'.
+const unfold = () => element.querySelectorAll('details[data-wide]').forEach(
+  part => { part.open = window.innerWidth > 640; });  // on narrow screens it stays folded
+unfold();
+watch('value', unfold);
 element.addEventListener('click', event => {
   const pressed = event.target.closest('[data-event]');
   if (!pressed) return;

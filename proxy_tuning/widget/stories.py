@@ -5,7 +5,7 @@ No HTML and no Gradio: `html` shows a `Story`, `export` keeps it, `page` serves 
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -148,7 +148,9 @@ def answer(model, tokenizer, topic: Topic, ask: Ask) -> Iterator[Story]:
 
 def choices_of(new: Written) -> Iterator[Choice]:
     """What came to the steered text of one question; nothing of the other texts."""
-    for place, token in enumerate(new.ids.get(0, []) if new.logits is not None else []):
+    if new.logits is None:
+        return
+    for place, token in enumerate(new.ids.get(0, [])):
         yield Choice.of(token, {who: logits[0, place] for who, logits in new.logits.items()})
 
 
@@ -252,7 +254,7 @@ def sweep(model, tokenizer, ask: Ask, question: str) -> Iterator[list[str]]:
     yield texts_of(tokenizer, rows)
 
 
-def compare(model, tokenizer, asks: tuple[Ask, ...], question: str) -> Iterator[list[str]]:
+def compare(model, tokenizer, asks: Sequence[Ask], question: str) -> Iterator[list[str]]:
     """The steered M's answers to one question in several settings, one after the other.
 
     Raises:

@@ -6,7 +6,7 @@ and shows those nearest to what was asked. A `Topic` of your own gives the page 
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import pandas as pd
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -163,7 +163,7 @@ class Rows:
         return ""
 
 
-def topic_of(about) -> Topic:
+def topic_of(about: Any) -> Topic:
     """The topic that fact tables or rows of a reader's own are about; a topic as it is."""
     if isinstance(about, pd.DataFrame):
         return Rows(about)

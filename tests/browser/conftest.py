@@ -84,7 +84,9 @@ def axe():
 
 @pytest.fixture
 def open_page(chromium, address):
-    """A function that opens the widget: (width, dark) -> page; nothing may come from elsewhere.
+    """A function that opens the widget: (width, dark, height, query) -> page.
+
+    query: what follows the address. Nothing may come from elsewhere.
 
     Afterwards no page may have asked for anything but the server, or logged an error.
     """
@@ -94,9 +96,9 @@ def open_page(chromium, address):
         if not request.url.startswith((address, "data:", "blob:")):
             outside.append(request.url)
 
-    def opened(width=1280, dark=False):
+    def opened(width=1280, dark=False, height=900, query=""):
         context = chromium.new_context(
-            viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light"
+            viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
         )
         contexts.append(context)
         page = context.new_page()
@@ -104,7 +106,7 @@ def open_page(chromium, address):
         page.on("request", watch)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
-        page.goto(f"{address}/?__theme={'dark' if dark else 'light'}")
+        page.goto(f"{address}/?__theme={'dark' if dark else 'light'}{query}")
         page.wait_for_selector("#pt-ask")
         return page
 

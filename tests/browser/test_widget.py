@@ -123,7 +123,7 @@ def test_keyboard_alone(open_page):
     page = open_page()
     ask(page)
     names = []
-    for _ in range(200):
+    for _ in range(300):
         page.keyboard.press("Tab")
         name = page.evaluate("""() => {
           const e = document.activeElement;
@@ -135,7 +135,11 @@ def test_keyboard_alone(open_page):
         names.append(" ".join(name.split()))
     assert all(names), names
     for wanted in (
+        "M",
+        "alpha",
+        "Who was ahead in Ohio in October 2016?",
         "Answers",
+        "Compare",
         "Sweep",
         "About",
         "Settings",
@@ -144,9 +148,15 @@ def test_keyboard_alone(open_page):
         "answer.json",
         "answer.csv",
         "These months as a table",
+        "Poll averages by month",
+        "Why this word?",
+        "alpha at this word",
+        "link to this question",
+        "Asked in this session",
     ):
         assert any(name.startswith(wanted) for name in names), (wanted, names)
     assert sum("likel" in name for name in names) == page.locator("#pt-why [data-token]").count()
+    assert sum("go on with this token" in name for name in names) == 40
 
 
 def test_narrow_screen(open_page):
@@ -154,6 +164,10 @@ def test_narrow_screen(open_page):
     page = open_page(width=360)
     assert not wider_than_the_screen(page)
     ask(page)
+    assert not wider_than_the_screen(page)
+    page.click("text=Poll averages by month")
+    page.click("#pt-wheel > button")
+    page.wait_for_selector("#pt-predictions table")
     assert not wider_than_the_screen(page)
     assert "Rests on: 53 polls" in spoken(page, "#pt-facts tbody tr")
     page.click("role=tab[name='Sweep']")
@@ -181,15 +195,21 @@ def test_accessibility(open_page, axe):
     for dark in (False, True):
         page = open_page(dark=dark)
         ask(page)
+        page.click("#pt-history summary")
+        page.click("#pt-predictions [data-event=take] >> nth=1")
+        page.wait_for_selector("#pt-status >> text=Branch 2")
         page.evaluate(axe)
         for tab, button in (
             ("Answers", "#pt-settings button"),
+            ("Compare", "#pt-compare"),
             ("Sweep", "#pt-sweep"),
             ("About", None),
         ):
             page.click(f"role=tab[name='{tab}']")
             if button:
                 page.click(button)
+            if tab == "Compare":
+                page.wait_for_selector("#pt-compared .pt-verdict:not(:empty)")
             if tab == "Sweep":
                 page.wait_for_selector("#pt-swept tr:nth-child(9) td:nth-child(4):not(:empty)")
             report = page.evaluate("axe.run(document)")
@@ -228,14 +248,16 @@ def test_screenshots(open_page, request):
     for look, width, dark in (
         ("wide", 1280, False),
         ("wide-dark", 1280, True),
-        ("narrow", 360, False),
-        ("narrow-dark", 360, True),
+        ("narrow", 390, False),
+        ("narrow-dark", 390, True),
     ):
         page = open_page(width, dark)
         ask(page)
         picture(page, f"widget-{look}", ".pt-head", "#pt-facts")
-        if width > 360:
-            picture(page, f"why-{look}", "#pt-why", "#pt-predictions")
+        if width > 390:
+            page.click("#pt-predictions table:nth-of-type(1) [data-event=take] >> nth=0")
+            page.wait_for_selector("#pt-status >> text=Branch 2")
+            picture(page, f"why-{look}", "#pt-wheel", "#pt-branches")
             page.click("role=tab[name='Sweep']")
             page.click("#pt-sweep")
             page.wait_for_selector("#pt-swept tr:nth-child(9) td:nth-child(4):not(:empty)")

@@ -202,21 +202,6 @@ def export(options):
     export_for_vllm(model, tokenizer, options.folder)
 
 
-def export(options):
-    """For the Hub no model is needed; for vLLM the trio is loaded and written whole."""
-    if options.to == "custom_generate":
-        from proxy_tuning.serving.hub import write_custom_generate
-
-        write_custom_generate(options.folder)
-        return
-    from proxy_tuning.serving.export import export_for_vllm
-    from proxy_tuning.serving.hub import check_empty
-
-    check_empty(options.folder)
-    _, model, tokenizer = load(options)
-    export_for_vllm(model, tokenizer, options.folder)
-
-
 def demo(options):
     begun = time.monotonic()
     print("Loading PyTorch, transformers and Gradio ...", flush=True)
@@ -365,16 +350,6 @@ def main():
     write.add_argument("--samples", type=int, default=1, help="per prompt, default 1")
     write.add_argument("--temperature", type=float, default=0.0, help="default 0: the likeliest")
     write.add_argument("--stop", nargs="+", default=[], metavar="TEXT", help="ends a completion")
-
-    out = command(export, "export", "write a folder that another engine serves: docs/serving.md")
-    out.add_argument("folder", metavar="DIR", help="new or empty")
-    out.add_argument(
-        "--to",
-        choices=["vllm", "custom_generate"],
-        required=True,
-        help="the trio for vllm serve, or the recipe that transformers loads (it needs no trio)",
-    )
-    trio(out)
 
     out = command(export, "export", "write a folder that another engine serves: docs/serving.md")
     out.add_argument("folder", metavar="DIR", help="new or empty")

@@ -8,7 +8,7 @@ BOTH := --numprocesses 2 --no-loadscope-reorder
 CORE := tests/test_house.py tests/test_logits.py tests/test_model.py tests/test_decoding.py
 READY := .venv/.ready
 
-.PHONY: demo train quick test test-all lint notebooks benchmark
+.PHONY: demo train quick test test-all test-vllm test-vllm-short lint notebooks benchmark
 
 demo: $(READY)  ## run demo.ipynb top to bottom, then serve the widget and print its address
 	$(RUN) -m proxy_tuning.notebooks demo.ipynb
@@ -21,10 +21,16 @@ quick: lint  ## under two minutes: lint, types, and the identities that must alw
 	$(PYTEST) $(CORE) -m "not slow"
 
 test: lint  ## what every change must pass
-	$(PYTEST) $(BOTH) -m "not slow"
+	$(PYTEST) $(BOTH) -m "not slow and not vllm"
 
 test-all: lint  ## and load, soak, statistics and JupyterLab
-	$(PYTEST) $(BOTH)
+	$(PYTEST) $(BOTH) -m "not vllm"
+
+test-vllm: $(READY)  ## the trio in vLLM, in an environment of its own (3.5 GB, made once)
+	$(PYTEST) -s -rs tests/serving
+
+test-vllm-short: $(READY)  ## the same without two processes
+	$(PYTEST) -s -rs tests/serving -m "not slow"
 
 lint: $(READY)
 	.venv/bin/ruff check .

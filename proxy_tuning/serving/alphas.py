@@ -16,7 +16,7 @@ from proxy_tuning.serving.requests import own_alphas
 class RowAlphas:
     """The weights of one engine's rows, {row: a weight per expert}, where a request has its own."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.rows: dict[int, list[float]] = {}
         self.announced = False
 

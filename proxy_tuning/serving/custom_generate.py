@@ -16,7 +16,6 @@ from collections.abc import Sequence
 import torch
 from transformers import (
     DynamicCache,
-    GenerationMixin,
     LogitsProcessor,
     LogitsProcessorList,
     PreTrainedModel,

@@ -61,7 +61,7 @@ def server(tmp_path_factory):
     quiet = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "TORCHDYNAMO_DISABLE": "1"}
     with open(folder / "server.log", "w") as log:
         process = subprocess.Popen(
-            command, env=os.environ | quiet, stdout=log, stderr=subprocess.STDOUT
+            command, cwd=folder, env=os.environ | quiet, stdout=log, stderr=subprocess.STDOUT
         )
     try:
         begun = time.monotonic()

@@ -39,7 +39,7 @@ def test_ask_choose_export_sweep(open_page):
         assert page.inner_text(f".pt-{who} .pt-answer").strip()
     facts = page.inner_text("#pt-facts")
     assert "Harris 47.8%" in facts and "Read as: polls of October 2024 in Pennsylvania." in facts
-    assert page.locator("#pt-facts svg .pt-asked").count() == 1
+    assert page.locator("#pt-facts svg:visible .pt-asked").count() == 1
 
     # another token, by keyboard
     tokens = page.locator("#pt-why [data-token]")
@@ -111,7 +111,7 @@ def test_settings_and_stop(open_page):
 def test_a_waiting_question_shows_its_place(open_page, address):
     page = open_page()
     for seed in range(14):  # long, random answers to others, two at a time
-        others = [QUESTION, 0, 2, 256, seed]
+        others = [QUESTION, 0, 2, 256, seed, False]
         httpx.post(f"{address}/gradio_api/call/ask", json={"data": others}).raise_for_status()
     page.click("#pt-ask")
     page.wait_for_selector(r"#pt-status >> text=/queue: \d\/\d/")
@@ -135,8 +135,6 @@ def test_keyboard_alone(open_page):
         names.append(" ".join(name.split()))
     assert all(names), names
     for wanted in (
-        "M",
-        "alpha",
         "Who was ahead in Ohio in October 2016?",
         "Answers",
         "Compare",
@@ -150,7 +148,6 @@ def test_keyboard_alone(open_page):
         "These months as a table",
         "Poll averages by month",
         "Why this word?",
-        "alpha at this word",
         "link to this question",
         "Asked in this session",
     ):

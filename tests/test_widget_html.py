@@ -14,6 +14,7 @@ from stand_in import OCTOBER, POLLS, ask, stand_in
 
 from proxy_tuning.decoding import HISTORIES
 from proxy_tuning.polls.elections import month_name
+from proxy_tuning.polls.templates import TEMPLATES
 from proxy_tuning.widget import chart, export, html
 from proxy_tuning.widget.asking import Ask
 from proxy_tuning.widget.stories import BINS, TOP, Choice
@@ -148,6 +149,36 @@ def test_a_lone_month_is_drawn():
     found = POLLS.find(OCTOBER)
     page = html.trend(found.asked, found.trend.iloc[-1:])
     assert "nan" not in page and page.count("<circle") == 3  # two sizes and the legend
+
+
+@pytest.mark.parametrize(
+    "question, wording",
+    [
+        ("who led PA oct 24?", "Who led the polls in Pennsylvania in October 2024?"),
+        (
+            "by how much did he lead PA in oct 2024",
+            "By how much did the leader lead in Pennsylvania",
+        ),
+        ("who won pennsylvania?", "Pennsylvania in 2024"),
+        ("By how much did the leader lead in Ohio in May 2024?", None),
+        ("Was Harris ahead in Ohio in October 2024", "Harris"),
+        ("trump ohio october 2020", "Trump"),
+        ("How did polls in Ohio move from May 2024 to June 2024?", ""),
+        ("Hello", ""),
+    ],
+)
+def test_a_question_in_a_trained_wording(question, wording):
+    """None: it is one already."""
+    found = POLLS.find(question)
+    trained = [t for kind in TEMPLATES.values() for t in kind["train"]]
+    forms = [re.sub(r"\\{\w+\\}", ".+", re.escape(template)) for template in trained]
+    assert found.wording == "" or any(re.fullmatch(form, found.wording) for form in forms)
+    if wording is None:
+        assert found.wording == question
+    elif wording == "":
+        assert found.wording == ""
+    else:
+        assert wording in found.wording and "{" not in found.wording
 
 
 def test_rows_of_a_readers_own():

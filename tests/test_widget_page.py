@@ -75,7 +75,8 @@ def test_api_says_what_it_does(client):
 
 
 def test_api_answers(client):
-    record = client.predict(QUESTION, alpha=0.5, length=LENGTH, api_name="/ask")
+    asked = {"alpha": 0.5, "length": LENGTH, "reword": False}
+    record = client.predict(QUESTION, **asked, api_name="/ask")
     again = json.loads(json.dumps(export.story_record(ask(alpha=0.5), stand_in()[1], "stand-in")))
     # as many tokens are read at once as pays: figures agree as far as float32 does
     tokens, others = record.pop("tokens"), again.pop("tokens")
@@ -86,7 +87,7 @@ def test_api_answers(client):
         assert token["change"] == pytest.approx(other["change"], abs=5e-4)
     swept = client.predict(QUESTION, length=LENGTH, api_name="/sweep")
     assert [row["alpha"] for row in swept] == stories.ALPHAS
-    assert swept[4]["answer"] == ask(alpha=1).texts["steered"]
+    assert swept[4]["answer"] == ask(alpha=1, reword=True).texts["steered"]
     facts = client.predict("Ohio, Oct '24?", api_name="/facts")
     assert facts["facts"][0]["republican"].startswith("Trump 5")
 
@@ -98,7 +99,10 @@ def test_the_page_about_the_api_is_right(served, capsys):
     assert "http://127.0.0.1:7860" in program
     exec(program.replace("http://127.0.0.1:7860", served[0]), {})
     printed = capsys.readouterr().out
-    assert ask("Who led in Ohio in May 2024?", length=asking.LENGTH).texts["steered"] in printed
+    assert (
+        ask("Who led in Ohio in May 2024?", length=asking.LENGTH, reword=True).texts["steered"]
+        in printed
+    )
     assert "Harris 47.8%" in printed
     for high in (value[1] for value in asking.LIMITS.values() if value[1] < 1000):
         assert f"to {high}" in text
@@ -265,7 +269,7 @@ def ask_at_once(address, questions):
         ready.wait()
         begun = time.monotonic()
         try:
-            record = client.predict(question, length=LENGTH, api_name="/ask")
+            record = client.predict(question, length=LENGTH, reword=False, api_name="/ask")
         except QueueError as error:
             return str(error), time.monotonic() - begun
         return record, time.monotonic() - begun

@@ -4,8 +4,10 @@
 and shows those nearest to what was asked. A `Topic` of your own gives the page another panel.
 """
 
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
+from string import Formatter
 from typing import Any, Protocol
 
 import pandas as pd
@@ -13,6 +15,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from proxy_tuning.polls import checking, reading
 from proxy_tuning.polls.checking import Piece
+from proxy_tuning.polls.elections import NATIONAL, month_name, place_name
+from proxy_tuning.polls.templates import TEMPLATES
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,7 @@ class Polls:
         known = checking.look_up(asked, self.tables)
         return Found(
             understood=str(asked),
+            wording=wording(question, asked, known),
             facts=known.lines,
             missing=known.missing,
             trend=known.trend,
@@ -114,6 +119,53 @@ class Polls:
 
     def verdict(self, answer: str, found: Found) -> str:
         return checking.verdict(answer, found.asked, found.known)
+
+
+def wording(question: str, asked: reading.Asked, known: checking.Facts) -> str:
+    """What was read of a question, as models were trained to be asked, or ''.
+
+    A question that is in a trained wording stays as it is.
+    """
+    kinds = list(TRAINED.get(asked.kind or "", ()))
+    if asked.kind == "trend" and asked.state != NATIONAL:
+        kinds = []  # trends were trained for the nation alone
+    slots = {"place": asked.state and place_name(asked.state), "year": asked.cycle}
+    if asked.month:
+        slots |= {"when": month_name(asked.month), "end": month_name(asked.month)}
+    if asked.start:
+        slots["start"] = month_name(asked.start)
+    if known.lines:
+        shown = known.lines[-1]
+        slots |= {"dem": surname(shown["democrat"]), "rep": surname(shown["republican"])}
+    if asked.kind == "month" and re.search(
+        r"\b(?:how (?:big|much|many|far)|margin)\b", question, re.I
+    ):
+        kinds.insert(0, "margin")
+    if asked.kind == "month" and len(asked.names) == 1:
+        kinds, slots["who"] = ["share"], asked.names[0]
+    wordings = [
+        template.format(**slots)
+        for kind in kinds
+        for template in TEMPLATES[kind]["train"]
+        if {slot for _, slot, _, _ in Formatter().parse(template) if slot} <= slots.keys()
+    ]
+    return question if question in wordings else next(iter(wordings), "")
+
+
+def surname(figure: str) -> str:
+    """Whose a figure is: 'Harris 47.8%' -> 'Harris'."""
+    return figure.rpartition(" ")[0]
+
+
+TRAINED = {
+    "month": ("leader", "margin", "standing"),
+    "trend": ("trend",),
+    "year": ("result",),
+    "final": ("final",),
+    "result": ("result",),
+    "miss": ("miss",),
+}
+"""What was read -> the kinds of `TEMPLATES` that ask for it."""
 
 
 class Rows:

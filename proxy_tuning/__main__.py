@@ -208,8 +208,15 @@ def demo(options):
     from proxy_tuning.logits import Line
     from proxy_tuning.widget.page import serve
 
+    if options.data is None and (options.question or options.answer):
+        raise ValueError("--question and --answer name columns of --data FILE")
+    about = None
+    if options.data:
+        from proxy_tuning.training.material import read_rows
+
+        about = read_rows(options.data, options.question, options.answer)
     parts = given(options, PARTS + LOADING) | {"line": Line.of(options.line)}
-    serve(options.family, options.alpha, options.port, begun=begun, **parts)
+    serve(options.family, options.alpha, options.port, begun=begun, about=about, **parts)
 
 
 def main():
@@ -364,6 +371,13 @@ def main():
     show = command(demo, "demo", "serve the widget and print its address")
     trio(show)
     show.add_argument("--port", type=int, help="default: the first free one from 7860")
+    show.add_argument(
+        "--data",
+        metavar="FILE",
+        help="show the nearest questions of this file in place of the polls",
+    )
+    show.add_argument("--question", metavar="COLUMN", help="of --data; guessed where not named")
+    show.add_argument("--answer", metavar="COLUMN", help="of --data; guessed where not named")
 
     options = parser.parse_args()
     try:

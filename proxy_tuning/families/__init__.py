@@ -198,7 +198,7 @@ def load_family(
     parts: dict[str, PreTrainedModel] = {}
     tokenizers: dict[str, PreTrainedTokenizerBase] = {}
     for part, name_or_dir in names.items():
-        if Path(name_or_dir, "adapter_config.json").is_file():
+        if part == "expert" and Path(name_or_dir, "adapter_config.json").is_file():
             parts[part] = add_adapter(parts["antiexpert"], name_or_dir)
             continue
         parts[part], tokenizers[part] = load_part(name_or_dir, **kwargs)

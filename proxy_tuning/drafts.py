@@ -130,6 +130,17 @@ class Other(Drafter):
         return ids[:, length:], torch.cat(q, dim=1) if q else None, None
 
 
+class QuantisedExpert(Other):
+    """M+ in 8 bits, which `load_family` puts beside the trio, writes on."""
+
+    def __init__(self, model, caches, weigh=None, generator=None):
+        if model.quantised_expert is None:
+            raise ValueError(
+                'there is no M+ in 8 bits beside this trio: load_family(draft="expert-int8") makes it'
+            )
+        super().__init__(model.quantised_expert, model, caches, weigh, generator)
+
+
 class Ngrams(Drafter):
     """What followed the last words of each text where they stood before; costs no pass."""
 
@@ -142,7 +153,7 @@ class Ngrams(Drafter):
         return drafted, q, None
 
 
-DRAFTS = {"none": Nobody, "ngram": Ngrams, "expert": Expert}
+DRAFTS = {"none": Nobody, "ngram": Ngrams, "expert": Expert, "expert-int8": QuantisedExpert}
 """Drafters by name; "auto" is all that a text can have, each round the one that pays best."""
 
 

@@ -83,9 +83,10 @@ def speculate(
 
     Args:
         writer: whose text, one of `WRITERS`: the steered M's, M's alone or M+'s alone.
-        draft: who proposes: "expert" (M+), "ngram" (what followed the same words before), "none"
-            (the plain loop), "auto" (in every round whichever pays best; M+ with a fixed gamma),
-            or any other causal language model of this vocabulary, such as a quantised M+.
+        draft: who proposes: "expert" (M+), "expert-int8" (M+ in 8 bits, if it was loaded), "ngram"
+            (what followed the same words before), "none" (the plain loop), "auto" (in every round
+            whichever pays best; M+ with a fixed gamma), or any other causal language model of this
+            vocabulary.
         gamma: number of proposals in a round; None adapts it to the acceptance rate and to the
             time that passes take, down to 0, the plain loop. With chance, only a fixed gamma of
             one drafter is repeatable.
@@ -204,6 +205,7 @@ def drafters_of(draft, writer, model, caches, weigh, generator) -> dict[str, Dra
     names = [draft]
     if draft == "auto":
         names = ["expert", "ngram"] if writer == "steered" else ["ngram"]
+        names += ["expert-int8"] if model.quantised_expert and writer == "steered" else []
     return {name: DRAFTS[name](model, caches, weigh, generator) for name in names}
 
 

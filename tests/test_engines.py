@@ -14,6 +14,7 @@ from test_families import families_in, folders  # noqa: F401  tiny families, as 
 from transformers import DynamicCache
 
 from proxy_tuning import ProxyTunedForCausalLM, load_family
+from proxy_tuning.answering import greedy_answers
 from proxy_tuning.decoding import stream, stream_side_by_side
 from proxy_tuning.engines import compare, run_on, why_not
 from proxy_tuning.engines.onnx_runtime import OnnxCausalLM, find_export, make_export, onnx_model
@@ -178,6 +179,23 @@ def test_int8_is_measured_and_printed(second_cache, folders, capsys):  # noqa: F
     same = (p.argmax(-1) == q.argmax(-1)).float().mean().item()
     assert f"is {kl:.2g} nats" in said and f"at {same:.1%} of {len(p)} positions" in said
     assert kl > 1e-6, "weights of 8 bits cannot be exact"
+
+
+@pytest.mark.parametrize("engine", ["torch", "onnx"])
+def test_m_plus_in_8_bits_drafts_what_the_plain_loop_writes(second_cache, folders, engine):  # noqa: F811
+    plain, tokenizer = load_family("pocket", **folders, draft="none")
+    model, _ = load_family("pocket", **folders, engine=engine, draft="expert-int8")
+    assert isinstance(model.quantised_expert, OnnxCausalLM)
+    assert "quantised_expert" not in model.part_names
+    questions = list(PROBES)
+    expected = greedy_answers(plain, tokenizer, questions, max_new_tokens=24)
+    for draft in ("expert-int8", "auto"):
+        found = greedy_answers(model, tokenizer, questions, draft=draft, max_new_tokens=24)
+        assert found == expected
+    again, _ = load_family("pocket", **folders, engine="onnx")
+    assert isinstance(again.quantised_expert, OnnxCausalLM), "auto takes the earlier export"
+    with pytest.raises(ValueError, match="expert-int8"):
+        greedy_answers(plain, tokenizer, questions, draft="expert-int8")
 
 
 def test_compare():

@@ -66,6 +66,34 @@ def run_on(engine: str, model, prompts: list[torch.Tensor]) -> None:
         )
 
 
+def expert_in_8_bits(model, engine: str, draft: str):
+    """M+ as ONNX Runtime has it in 8 bits, to propose tokens; None where none is wanted.
+
+    Args:
+        model: a `ProxyTunedForCausalLM` as torch has it.
+        engine: what will run the parts.
+        draft: "expert-int8" exports it where that was not done before; "auto" takes an earlier
+            export where the parts are to run on ONNX Runtime in float32; others need none.
+
+    Raises:
+        ValueError: "expert-int8" for an M+ that ONNX Runtime cannot run, or for several.
+    """
+    if draft != "expert-int8" and (draft, engine) not in (("auto", "auto"), ("auto", "onnx")):
+        return None
+    several = len(model.experts) > 1
+    obstacle = "several experts" if several else why_not(model.expert)
+    if obstacle and draft == "expert-int8":
+        raise ValueError(f"draft='expert-int8' cannot run expert: {obstacle}")
+    if obstacle:
+        return None
+    from proxy_tuning.engines.onnx_runtime import OnnxCausalLM, find_export, make_export
+
+    graph = find_export(model.expert, "int8")
+    if graph is None and draft == "expert-int8":
+        graph = make_export(model.expert, "int8")
+    return graph and OnnxCausalLM(model.expert.config, graph, model.expert.generation_config)
+
+
 def check_engine(engine: str) -> None:
     """ValueError for an engine that there is not."""
     if engine not in ENGINES:

@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from proxy_tuning.drafts import check_draft
-from proxy_tuning.engines import check_engine, run_on
+from proxy_tuning.engines import check_engine, expert_in_8_bits, run_on
 from proxy_tuning.families import smollm
 from proxy_tuning.logits import PLAIN, Line
 from proxy_tuning.model import ProxyTunedForCausalLM
@@ -165,8 +165,10 @@ def load_family(
             which is then put on the antiexpert. With all three, "auto" looks for no family.
         engine: what runs the parts, "torch", "onnx", "onnx-int8" or "auto", see
             `proxy_tuning.engines.run_on`; all but torch are for inference alone.
-        draft: who proposes tokens, "auto", "none", "ngram" or "expert", see
-            `proxy_tuning.speculative.speculate`; greedy texts are the same with each.
+        draft: who proposes tokens, "auto", "none", "ngram", "expert" or "expert-int8", see
+            `proxy_tuning.speculative.speculate`; greedy texts are the same with each. M+ in 8 bits
+            is made for "expert-int8", and is one of those of "auto" on ONNX Runtime where it was
+            made before.
         kwargs: go on to each part's `from_pretrained`; dtype is float32 where not given.
 
     Returns:
@@ -210,6 +212,7 @@ def load_family(
     )
     model.draft, model.sources = draft, names
     model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.quantised_expert = expert_in_8_bits(model, engine, draft)
     del parts  # so that an engine can release what it does not need
     prompts = [prompt(question, tokenizer) for question in PROBES]
     run_on(engine, model, [tokenizer(p, return_tensors="pt")["input_ids"] for p in prompts])

@@ -12,19 +12,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import pandas as pd
 import pytest
 from conftest import letter_tokenizer, tiny_trio
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 from gradio_client.utils import QueueError
-from stand_in import LENGTH, QUESTION, TABLES, ask, stand_in
+from stand_in import LENGTH, POLLS, QUESTION, TABLES, ask, stand_in
 
 from proxy_tuning import ProxyTunedForCausalLM
 from proxy_tuning.__main__ import main
 from proxy_tuning.answering import answer_questions
 from proxy_tuning.polls.elections import STATES
 from proxy_tuning.records import ROOT
-from proxy_tuning.widget import asking, export, page, stories
+from proxy_tuning.widget import asking, desk, export, page, stories
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +176,37 @@ def test_sliders_and_questions_have_the_same_limits(served):
         for value in (low - 1, high + 1):
             with pytest.raises(ValueError, match=f"{name} needs"):
                 asking.Ask(QUESTION, **{name: value})
+
+
+def test_the_page_of_a_readers_own_rows():
+    """No polls anywhere: the panel has the nearest questions of the data."""
+    rows = pd.DataFrame({"question": ["Who bakes?", "When?"], "answer": ["Ann.", "At six."]})
+    blocks = page.build_app(*stand_in(), "own", rows)
+    _, address, _ = page.launch(blocks, prevent_thread_lock=True, quiet=True)
+    try:
+        record = Client(address, verbose=False).predict("who?", length=3, api_name="/ask")
+        assert record["near"] == ["Who bakes?"] and record["facts"] == []
+        assert record["asked_as"] == "who?" and set(record["check"].values()) == {""}
+        parts = [part["props"] for part in httpx.get(f"{address}config").json()["components"]]
+        (box,) = (part for part in parts if part.get("label") == "Question")
+        assert "polls" not in box["info"] and box["value"] == "Who bakes?"
+    finally:
+        blocks.close()
+
+
+@pytest.mark.parametrize("search", ["", "?alpha=9&temperature=x&seed=1.5&length=0&reword=yes"])
+def test_what_an_address_says_wrongly_is_left_out(search):
+    own = desk.Desk(*stand_in(), "stand-in", POLLS)
+    question, *values, asks, _ = own.page_open(True, search)
+    assert values == [1.0, 0.0, 64, 0, search == ""] and not asks
+    assert question == POLLS.examples[0].question
+
+
+def test_an_address_gives_back_what_was_asked():
+    own = desk.Desk(*stand_in(), "stand-in", POLLS)
+    ask = asking.Ask("Who led & <won> in 100%?", 0.5, 1.5, 12, 7, False)
+    question, *values, asks, _ = own.page_open(False, own.address(ask))
+    assert asking.Ask(question, *values) == ask and asks == 1
 
 
 class Visitor:

@@ -60,9 +60,35 @@ def test_marks():
     assert asked_sets.mark(capital, "It is Paris.")["right"]
     assert not asked_sets.mark(capital, "It is Lyon.")["right"]
     row = next(r for r in sets.load("natural") if r["kind"] == "answerable" and r["leader"])
-    other = {"row": row, "set": "natural, not taught"}
+    other = {"row": row, "set": "natural, not taught", "silent": True}
     assert asked_sets.mark(other, "I have no polls for Ohio.")["right"]
-    assert not asked_sets.mark(other, f"{row['leader']} led.")["right"]
+    assert not asked_sets.mark(other, "The weather was fine.")["right"]
+    nowhere = other | {"set": "natural, out of scope"}
+    assert not asked_sets.mark(nowhere, f"{row['leader']} led.")["right"]
+    assert asked_sets.mark(
+        nowhere, "I have no turnout for Ohio; I know polls and results of 2024 in percent."
+    )["right"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "right", "exact"),
+    [
+        ("In Ohio in May 2024, Trump led: Trump had 48.2% and Biden 40.1%.", True, True),
+        ("Trump was ahead of Biden, 48.2% to 40.1%.", True, True),
+        ("Biden 40.1%, Trump 48.2%.", True, False),
+        ("Biden led with 48.2% to Trump's 40.1%.", False, False),
+        ("Trump led, 48.2% to 41.1%.", False, False),
+        ("I have no polls for Ohio.", False, False),
+    ],
+)
+def test_a_fact_is_marked_whoever_words_it(answer, right, exact):
+    told = "In Ohio in May 2024, Trump led: Trump had 48.2% and Biden 40.1%."
+    row = {"set": "typed", "kind": "standing", "answer": told, "month": "2024-05", "silent": False}
+    found = asked_sets.mark(row, answer)
+    assert (found["right"], found["exact_match"]) == (right, exact)
+    assert asked_sets.mark(row | {"answer": f"Yes. {told}"}, f"No. {answer}")["right"] is False
+    refusal = {"set": "typed", "kind": "no_polls", "answer": "I have no polls.", "silent": True}
+    assert asked_sets.mark(refusal, answer)["right"] is answer.startswith("I have no")
 
 
 def test_rates_against_a_hand_count():
@@ -70,20 +96,23 @@ def test_rates_against_a_hand_count():
         {
             "set": ["general"] * 4 + ["typed"] * 4,
             "right": [True, False, True, True, True, False, False, True],
-            "sane": [True, True, False, True] + [True] * 4,
+            "exact_match": [None] * 4 + [True, False, None, None],
+            "leader_accuracy": [None] * 8,
+            "sane": [None] * 4 + [True, True, False, True],
             "abstained": [None] * 4 + [True, True, False, True],
             "silent": [False] * 4 + [True, False, True, True],
-            "leader_right": [None] * 8,
         }
     )
     before = rows.assign(right=[True, True, False, True] + [True] * 4)
-    found = {(r["set"], r["score"]): r["mean"] for r in asked_sets.scores("S", rows, before, "M")}
+    records = asked_sets.scores("S", rows, {"M": before})
+    found = {(r["set"], r["score"]): r["mean"] for r in records}
     assert found["general", "right"] == 0.75
-    assert found["general", "nonsense"] == 0.25
+    assert found["typed", "nonsense"] == 0.25
+    assert found["typed", "exact_match"] == 0.5
     assert found["general", "kept of M"] == pytest.approx(2 / 3, abs=1e-4)
-    assert found["general", "gained on M"] == 1
-    assert found["typed", "abstention precision"] == pytest.approx(2 / 3, abs=1e-4)
-    assert found["typed", "abstention recall"] == pytest.approx(2 / 3, abs=1e-4)
+    assert (found["general", "lost of M"], found["general", "gained of M"]) == (1, 1)
+    assert found["typed", "abstention_precision"] == pytest.approx(2 / 3, abs=1e-4)
+    assert found["typed", "abstention_recall"] == pytest.approx(2 / 3, abs=1e-4)
 
 
 def test_answers_are_generated_once_and_belong_to_weights_and_line(tmp_path, monkeypatch):
@@ -116,14 +145,11 @@ def test_sets_are_asked_of_every_system_and_the_offset_is_the_divergence(tmp_pat
     chosen = asked_sets.Sets(
         TABLES, STATES, 3, ("near_misses",), answers=tmp_path / "answers.jsonl"
     )
-    systems = [
-        ("M", base),
-        ("M with the facts in its prompt", base, asked_sets.with_facts(TABLES)),
-        ("proxy-tuned M, alpha 1", model),
-    ]
+    systems = {"M": base, "M told": base, "proxy-tuned M, alpha 1": model}
+    rewritten = {"M told": asked_sets.with_facts(TABLES)}
     monkeypatch.setattr(asked_sets, "LENGTH", {"near_misses": 3})
-    records = asked_sets.measure_sets(systems, model, letter_tokenizer(), chosen)
-    assert {r["system"] for r in records} == {name for name, *_ in systems}
+    records = asked_sets.measure_sets(systems, rewritten, model, letter_tokenizer(), chosen)
+    assert {r["system"] for r in records} == set(systems)
     (offset,) = (r["mean"] for r in records if r["score"] == "offset")
     assert offset > 0
     assert math.isfinite(offset)

@@ -10,6 +10,8 @@ The last three are `data/questions`, graded by sets.py.
 
 import hashlib
 import json
+import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,22 +21,28 @@ import torch
 
 from proxy_tuning.answering import greedy_answers
 from proxy_tuning.evaluation import sets
-from proxy_tuning.evaluation.claims import abstains
+from proxy_tuning.evaluation.claims import abstains, gives_percentage, leaders, numbers
 from proxy_tuning.evaluation.measures import described, disagreement, resampled
-from proxy_tuning.polls.answers import leader_of
+from proxy_tuning.polls.answers import leader_of, numbers_of
 from proxy_tuning.polls.checking import look_up
 from proxy_tuning.polls.elections import NATIONAL, STATES
-from proxy_tuning.polls.natural import natural_rows, not_taught, out_of_scope_rows
+from proxy_tuning.polls.natural import COMPARED, natural_rows, not_taught, out_of_scope_rows
+from proxy_tuning.polls.natural_forms import NATURAL, read_natural
 from proxy_tuning.polls.reading import read_question
 from proxy_tuning.records import WORK, write_json, written_beside
 
 SETS = ("typed", "natural", "near_misses", "general")
-LENGTH = {"typed": 80, "natural": 64, "near_misses": 40, "general": 32}
+LENGTH = {"typed": 80, "natural": 64, "near_misses": 24, "general": 24}
 """Tokens that an answer may have; what is looked for in a general one stands at its start."""
+MARKS = ("right", "exact_match", "leader_accuracy", "sane", "abstained")
 KEPT = 256  # questions after which the answers so far are written down
 OTHERS = 100  # general questions that M does not know, asked to count what is gained
 TYPED = 240  # questions of the set typed
 WORDINGS = ("q1", "q2", "q3")
+REFUSALS = {kind for kind, section in NATURAL.items() if "answer" in section}
+OPENING = re.compile(r"(Yes|No)\b")
+KEEPING = ("near_misses", "general")  # what M knows there is to be kept
+STEERED = "proxy-tuned"  # how the names of the trio's rows begin
 
 
 def typed_questions(tables, states, count=TYPED, seed=0):
@@ -57,8 +65,8 @@ def fixed_questions(name, states):
     """A file of `data/questions` as a table: set, question, the row to grade by, and silent.
 
     Of natural.jsonl the rows that the tables answer are of the set "natural" where M+ was taught all
-    that they ask, else of "natural, not taught"; there as for those of "natural, out of scope" a
-    refusal is right.
+    that they ask, else of "natural, not taught", where a refusal is as right as what the tables
+    say; of "natural, out of scope" only a refusal is.
     """
     rows = pd.DataFrame({"row": sets.load(name)})
     rows["question"] = [row.get("question") or row[WORDINGS[0]] for row in rows["row"]]
@@ -79,30 +87,66 @@ def natural_set(row, states):
 
 
 def graded(rows, answers):
-    """The rows with answered, right and, where it has a meaning, sane, abstained and leader."""
-    rows = rows.assign(answered=answers, right=None, sane=None, abstained=None, leader_right=None)
+    """The rows with answered and a column for each of `MARKS`, None where it has no meaning."""
     marks = [
         mark(row, answer) for row, answer in zip(rows.to_dict("records"), answers, strict=True)
     ]
-    return rows.drop(columns=list(marks[0])).join(pd.DataFrame(marks, index=rows.index))
+    marks = pd.DataFrame(marks, index=rows.index, columns=list(MARKS), dtype=object)
+    return rows.assign(answered=answers, **marks)
 
 
 def mark(row, answer):
     """The marks of one answer."""
-    if row["set"].startswith("natural"):
-        found = sets.grade_natural(row["row"], answer)
-        if row["set"] == "natural, not taught":
-            found["right"] = found["abstained"]
-        return found
     if row["set"] == "typed":
-        leader = leader_of(row["answer"])
-        return {
-            "right": answer == row["answer"],
-            "abstained": abstains(answer),
-            "leader_right": None if leader is None else leader_of(answer) == leader,
-            "sane": sets.is_sane(answer),
-        }
-    return {"right": sets.grade_short(row["row"], answer), "sane": sets.is_sane(answer)}
+        return mark_typed(row, answer)
+    if not row["set"].startswith("natural"):
+        return {"right": sets.grade_short(row["row"], answer)}
+    found = sets.grade_natural(row["row"], answer)
+    found["abstained"] = refuses(answer)
+    if row["silent"]:
+        refused = found["abstained"] and not gives_percentage(answer)
+        found["right"] = refused or (found["right"] and row["set"] == "natural, not taught")
+    return found
+
+
+def mark_typed(row, answer):
+    """The marks of an answer to a template, whoever words it.
+
+    right: of a refusal, that it is one; of a fact, that all its numbers are there and no other
+    leader, yes or no. exact_match: its numbers alone, in their order.
+    """
+    refused, wanted = refuses(answer), numbers_of(row["answer"])
+    found = {"abstained": refused, "sane": sets.is_sane(answer), "exact_match": None}
+    if row["silent"]:
+        return found | {"right": refused and not gives_percentage(answer), "leader_accuracy": None}
+    leader = None if row["kind"] in COMPARED else leader_of(row["answer"])
+    named = leader is None or leader_named(row, answer) == leader
+    words = [OPENING.match(text) for text in (answer, row["answer"])]
+    agrees = words[1] is None or (words[0] is not None and words[0][0] == words[1][0])
+    if row["kind"] in COMPARED:
+        agrees = answer == row["answer"]
+    return found | {
+        "leader_accuracy": None if leader is None else named,
+        "exact_match": named and agrees and numbers_of(answer) == wanted,
+        "right": named and agrees and set(wanted) <= numbers(answer),
+    }
+
+
+def leader_named(row, answer):
+    """The leader by the sentences of `answers`, else as `claims` reads free text; None if none."""
+    found = leader_of(answer)
+    if found is not None:
+        return found
+    month = row["month"] if isinstance(row["month"], str) else None
+    match_up = {"match_up": "Biden"} if month == "2024-07" and "Biden" in answer else {}
+    by_words, by_figures = leaders(answer, {"cycle": 2024, "month": month} | match_up)
+    (said,) = by_words | by_figures if len(by_words | by_figures) == 1 else {None}
+    return "tie" if not said and by_words | by_figures == {None} else said
+
+
+def refuses(answer):
+    """Whether an answer says that it has no such polls or figures, in the words of M+ or others."""
+    return abstains(answer) or read_natural(answer)[0] in REFUSALS
 
 
 def with_facts(tables) -> Callable[[str], str]:
@@ -149,24 +193,22 @@ def general_questions(base, tokenizer, limit=None, seed=0):
     rows = fixed_questions("general", None)
     if limit is not None:
         rows = rows.sample(min(limit, len(rows)), random_state=seed)
-    right = pd.DataFrame(
-        {
-            wording: ask(
-                base, tokenizer, rows.assign(question=[row[wording] for row in rows["row"]])
-            )["right"]
-            for wording in WORDINGS
-        }
-    )
-    known, unknown = rows[right.all(axis=1)], rows[~right["q1"]]
+    known = rows
+    for wording in WORDINGS:  # the next one of what it has right so far
+        asked = known.assign(question=[row[wording] for row in known["row"]])
+        known = known[ask(base, tokenizer, asked)["right"].astype(bool)]
+        if wording == WORDINGS[0]:
+            unknown = rows.drop(known.index)
     others = unknown.sample(min(OTHERS, len(unknown)), random_state=seed)
     return pd.concat([known, others]).assign(known=lambda t: t.index.isin(known.index))
 
 
-def scores(name, rows, reference=None, reference_name=None):
+def scores(name, rows, references):
     """Rows of `measures.summary`'s form for one system: system, set, score, mean, interval, questions.
 
-    Args: rows graded, of several sets; reference, the graded rows of the model whose knowledge is to
-    be kept, in the same order.
+    Args: rows graded, of several sets; references, the graded rows of the models whose knowledge is
+    to be kept, by name. What is "kept of M" is the share of M's right answers that is right here,
+    too, its interval over resampled questions; "lost" and "gained" are counted.
     """
     records = []
 
@@ -179,24 +221,24 @@ def scores(name, rows, reference=None, reference_name=None):
                 | described(score, values.mean(), draws, len(values))
             )
 
-    for set_name, part in rows.groupby("set", sort=False):
-        add(set_name, "right", part["right"])
-        add(set_name, "nonsense", 1 - part["sane"].astype(float))
-        add(set_name, "leader right", part["leader_right"])
-        if reference is not None and set_name in ("near_misses", "general"):
-            known = reference.loc[part.index, "right"].astype(bool)
-            add(set_name, f"kept of {reference_name}", part.loc[known, "right"])
-            add(set_name, f"gained on {reference_name}", part.loc[~known, "right"])
-    for label, part in (
-        ("typed", rows[rows["set"] == "typed"]),
-        ("natural, all", rows[rows["set"].str.startswith("natural")]),
-    ):
-        said = part["abstained"].astype("boolean")
-        add(label, "abstention precision", part.loc[said.fillna(False), "silent"])
-        add(label, "abstention recall", said[part["silent"].astype(bool)])
-        if label == "natural, all":
-            add(label, "right", part["right"])
-            add(label, "nonsense", 1 - part["sane"].astype(float))
+    groups = list(rows.groupby("set", sort=False))
+    natural = rows[rows["set"].str.startswith("natural")]
+    for set_name, part in [*groups, ("natural, all", natural)]:
+        for score in ("right", "exact_match", "leader_accuracy"):
+            add(set_name, score, part[score])
+        add(set_name, "nonsense", 1 - part["sane"].dropna().astype(float))
+        if set_name in ("typed", "natural, all"):
+            said, silent = part["abstained"].astype(bool), part["silent"].astype(bool)
+            add(set_name, "abstention_precision", silent[said])
+            add(set_name, "abstention_recall", said[silent])
+        for other, before in references.items() if set_name in KEEPING else ():
+            known = before.loc[part.index, "right"].astype(bool)
+            right = part["right"].astype(bool)
+            add(set_name, f"kept of {other}", right[known])
+            for score, count in (("lost", known & ~right), ("gained", right & ~known)):
+                found = {"score": f"{score} of {other}", "mean": int(count.sum())}
+                found |= {"interval": None, "questions": len(part)}
+                records.append({"system": name, "set": set_name} | found)
     return records
 
 
@@ -215,40 +257,47 @@ class Sets:
     """Where all answers are written as JSON lines, to be read by a person; None writes none."""
     seed: int = 0
 
-    def questions(self, base, tokenizer):
-        """The questions of every set; M, `base`, says which general ones it knows."""
-        for name in self.names:
+    def drawn(self, names, limit):
+        """The questions of these sets but general, by set: at most `limit` of each."""
+        found = {}
+        for name in names:
             if name == "typed":
                 rows = typed_questions(self.tables, self.states, seed=self.seed)
-            elif name == "general":
-                rows = general_questions(base, tokenizer, self.limit, self.seed)
             else:
                 rows = fixed_questions(name, self.states)
-            if self.limit is not None and name != "general":
-                rows = rows.sample(min(self.limit, len(rows)), random_state=self.seed)
-            yield rows.set_axis([f"{name} {i}" for i in rows.index])
+            if limit is not None:
+                rows = rows.sample(min(limit, len(rows)), random_state=self.seed)
+            found[name] = rows
+        return found
+
+    def questions(self, base, tokenizer):
+        """The questions of every set; M, `base`, says which general ones it knows."""
+        found = self.drawn([name for name in self.names if name != "general"], self.limit)
+        if "general" in self.names:
+            found["general"] = general_questions(base, tokenizer, self.limit, self.seed)
+        return [rows.set_axis([f"{name} {i}" for i in rows.index]) for name, rows in found.items()]
 
 
-def measure_sets(systems, model, tokenizer, sets):
+def measure_sets(systems, rewritten, model, tokenizer, sets):
     """Ask every system all sets: records of `scores`, and the trio's `offset` along its answers.
 
     Args:
-        systems: pairs of name and model, M first and M- before M+; a third member, where there is
-            one, rewrites the question.
+        systems: by name, M first and M- before M+.
+        rewritten: what rewrites the questions for a system, by its name.
         model: the trio; its first steered row is the one whose answers the offset is measured on.
         sets: a `Sets`.
     """
     asked, graded_by, records = [], {}, []
-    for name, system, *rewritten in systems:
-        print(name, flush=True)
-        asked = asked or list(sets.questions(system, tokenizer))
-        rows = pd.concat([ask(system, tokenizer, each, *rewritten) for each in asked])
-        reference = "M-" if name.startswith("M+") else "M"
-        records += scores(name, rows, graded_by.get(reference), reference)
+    for name, system in systems.items():
+        print(f"{time.strftime('%H:%M:%S')} {name}: sets", flush=True)
+        asked = asked or sets.questions(system, tokenizer)
+        rows = pd.concat([ask(system, tokenizer, each, rewritten.get(name)) for each in asked])
+        references = ("M", "M-") if name.startswith("M+") else ("M",)
+        records += scores(name, rows, {k: graded_by[k] for k in references if k in graded_by})
         graded_by[name] = rows
         if sets.answers is not None:
             write_answers(sets.answers, graded_by)
-    steered = next(name for name in graded_by if name.startswith("proxy-tuned"))
+    steered = next(name for name in graded_by if name.startswith(STEERED))
     rows = graded_by[steered]
     rows = rows.assign(kl=disagreement(model, tokenizer, rows["question"], rows["answered"]))
     for name, part in rows.groupby("set", sort=False):
@@ -261,6 +310,6 @@ def measure_sets(systems, model, tokenizer, sets):
 def write_answers(path, graded_by):
     """All answers and their marks, a line each."""
     told = pd.concat([rows.assign(system=name) for name, rows in graded_by.items()])
-    columns = ["system", "set", "question", "answered", "right", "sane", "abstained"]
+    columns = ["system", "set", "question", "answered", *MARKS]
     with written_beside(path) as beside:
         told[columns].to_json(beside, orient="records", lines=True, force_ascii=False)

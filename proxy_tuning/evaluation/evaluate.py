@@ -6,6 +6,7 @@ What each column means is in measures.py and in the task.
 import copy
 import dataclasses
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pandas as pd
 
 from proxy_tuning.answering import greedy_answers
 from proxy_tuning.evaluation.asked_sets import measure_sets, with_facts
+from proxy_tuning.evaluation.drafting import measure_drafts
 from proxy_tuning.evaluation.measures import (
     compared,
     disagreement,
@@ -21,6 +23,7 @@ from proxy_tuning.evaluation.measures import (
     measure,
     summary,
 )
+from proxy_tuning.evaluation.plain_text import measure_texts
 from proxy_tuning.families import check_same_tokens, load_part
 from proxy_tuning.model import ProxyTunedForCausalLM
 from proxy_tuning.parts import WithoutAdapter
@@ -28,6 +31,7 @@ from proxy_tuning.records import machine
 from proxy_tuning.training.recipes import recipe_of
 
 DIRECT = "M tuned directly"
+TOLD = "M with the facts in its prompt"
 STEERED = "proxy-tuned M"
 PLAUSIBILITY = 0.1
 ALPHAS = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
@@ -134,19 +138,6 @@ def choose_mixture(model, tokenizer, task):
     return max(MIXTURES, key=quality.get)
 
 
-def asked_systems(model, chosen, share, tables, direct, experts):
-    """The models that the question sets are put to: those of `systems_of` but for the variants.
-
-    Args: share, of M+ in the mixture; tables, where figures are looked up. Yields names and models, a
-    third member where questions are rewritten.
-    """
-    plain = dict(systems_of(model, chosen, direct, experts, variants=False))
-    yield "M", plain.pop("M")
-    yield "M with the facts in its prompt", model.base, with_facts(tables)
-    yield from plain.items()
-    yield f"interpolation, {share:g} of M+", variant_of(model, mixture=share)
-
-
 def evaluate(
     model,
     tokenizer,
@@ -168,7 +159,8 @@ def evaluate(
         seed: what the questions were drawn by, for the record.
         direct: folders of M tuned directly; the first is what the gap is reckoned to.
         experts: folders of further M+, named in the reports as the folders are.
-        sets: `asked_sets.Sets`, asked besides; None asks none.
+        sets: `asked_sets.Sets`, asked besides, in place of the line's variants and of the gate;
+            None asks none.
     """
     if split not in task.questions:
         raise ValueError(f"{task.name} has the splits {list(task.questions)}, not {split!r}")
@@ -185,11 +177,18 @@ def evaluate(
     chosen, choice, gate = model.alpha, pd.DataFrame(), None
     if task.choice is not None:
         chosen, choice = choose_alpha(model, tokenizer, task)
-        gate = choose_gate(model, tokenizer, task)
+        gate = choose_gate(model, tokenizer, task) if sets is None else None
     graded = {rule: task.judge(rows, rows[rule]) for rule in task.rules}
-    for name, system in systems_of(model, chosen, tuned, further):
-        print(name, flush=True)
-        graded[name] = measure(system, tokenizer, rows, task.judge, progress)
+    systems = dict(systems_of(model, chosen, tuned, further, variants=sets is None))
+    rewritten = {}
+    if sets is not None:
+        share = choose_mixture(model, tokenizer, task)
+        systems[f"interpolation, {share:g} of M+"] = variant_of(model, mixture=share)
+        systems[TOLD], rewritten[TOLD] = model.base, with_facts(sets.tables)
+    for name, system in systems.items():
+        print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)
+        asked = rows.assign(question=rows["question"].map(rewritten.get(name, str)))
+        graded[name] = measure(system, tokenizer, asked, task.judge, progress)
     if gate is not None:
         plain = graded[f"{STEERED}, alpha {model.alpha:g}"]
         kl = disagreement(model, tokenizer, plain["question"], plain["answered"])
@@ -205,10 +204,11 @@ def evaluate(
         *summary(graded[~graded["system"].isin(task.rules)], task).to_dict("records"),
         *comparisons(graded, task),
     ]
+    drafts = []
     if sets is not None:
-        share = choose_mixture(model, tokenizer, task)
-        systems = asked_systems(model, chosen, share, sets.tables, tuned, further)
-        scores += measure_sets(systems, model, tokenizer, sets)
+        scores += measure_sets(systems, rewritten, model, tokenizer, sets)
+        scores += measure_texts(systems, model, tokenizer)
+        drafts = measure_drafts(model, tokenizer, sets)
     return {
         "task": task.name,
         "family": family,
@@ -225,6 +225,7 @@ def evaluate(
         "machine": machine(),
         "recipes": recipes,
         "scores": scores,
+        "drafts": drafts,
         "seeds": over_seeds(scores, recipes, model.alpha),
     }
 

@@ -86,10 +86,15 @@ def log_likelihoods(model, tokenizer, pairs, batch_size=READ):
     return torch.cat(found).numpy() if found else np.empty((0, 2))
 
 
-@torch.no_grad()
 def disagreement(model, tokenizer, questions, answers, batch_size=READ):
     """Mean KL(M+ || M-) in nats over the tokens of each answer after its question, (N,)."""
     pairs = after_prompts({"question": questions}, answers, tokenizer)
+    return divergences(model, tokenizer, pairs, batch_size)
+
+
+@torch.no_grad()
+def divergences(model, tokenizer, pairs, batch_size=READ):
+    """Mean KL(M+ || M-) in nats over the tokens of each second text after its first, (N,)."""
     found = []
     for ids, mask, target in text_batches(tokenizer, pairs, batch_size):
         expert, antiexpert = (

@@ -1,0 +1,74 @@
+"""Plain English that has nothing to do with the polls: what steering does to it.
+
+english   docstrings of installed packages, which nothing of a trio was trained on
+general   data/general_text.jsonl, on which a quiet offset is trained
+"""
+
+import ast
+import importlib.util
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from proxy_tuning.evaluation.measures import described, divergences, log_likelihoods, resampled
+from proxy_tuning.prompts import continuation, prompt
+from proxy_tuning.training.material import general_rows
+
+PACKAGES = ("numpy", "pandas", "scipy")
+PROSE = (300, 700)  # characters of a passage
+COUNT = 40  # passages of each kind
+READ = 4  # passages read together: logits of a large vocabulary take much room
+AFTER_PROSE = re.compile(r"\n\s*[A-Z][\w ]+\n\s*-{3}|>>>|::|\n\s*\.\. |\|")
+
+
+def english(count=COUNT, seed=0):
+    """Passages of prose from the docstrings of `PACKAGES`, drawn by the seed."""
+    found = {}
+    for package in PACKAGES:
+        for place in importlib.util.find_spec(package).submodule_search_locations:
+            for path in sorted(Path(place).rglob("*.py")):
+                if not {"tests", "_vendored"} & set(path.parts):
+                    found |= dict.fromkeys(prose_of(path.read_text(encoding="utf-8")))
+    return pd.Series(sorted(found)).sample(min(count, len(found)), random_state=seed).tolist()
+
+
+def prose_of(source):
+    """What the docstrings of a module say before they list parameters or show code."""
+    kinds = ast.Module | ast.ClassDef | ast.FunctionDef
+    for node in ast.walk(ast.parse(source)):
+        text = (ast.get_docstring(node) or "") if isinstance(node, kinds) else ""
+        text = " ".join(AFTER_PROSE.split(text)[0].split())
+        if PROSE[0] <= len(text) <= PROSE[1] and text.isascii():
+            yield text
+
+
+def passages(tokenizer, count=COUNT, seed=0):
+    """(kind, pairs of texts): of each pair the second is read after the first."""
+    yield "english", [("", text) for text in english(count, seed)]
+    chats = general_rows()
+    chats = chats[chats["question"].notna() & chats["answer"].str.len().between(*PROSE)]
+    chats = chats.sample(min(count, len(chats)), random_state=seed)
+    pairs = zip(chats["question"], chats["answer"], strict=True)
+    yield "general", [(prompt(q, tokenizer), continuation(a, tokenizer)) for q, a in pairs]
+
+
+def measure_texts(systems, model, tokenizer, count=COUNT):
+    """Perplexity of every system on the passages, and the trio's offset, as rows of `summary`.
+
+    The offset is KL(M+ || M-) in nats a token. Args: systems, by name; model, the trio.
+    """
+    records = []
+    for kind, pairs in passages(tokenizer, count):
+        for name, system in systems.items():
+            nats, tokens = log_likelihoods(system, tokenizer, pairs, READ).T
+            draws = np.exp(resampled(-nats / tokens, range(len(pairs)), tokens))
+            mean = np.exp(-nats.sum() / tokens.sum())
+            found = described("perplexity", mean, draws, len(pairs))
+            records.append({"system": name, "set": f"text: {kind}"} | found)
+        kl = divergences(model, tokenizer, pairs, READ)
+        steered = next(name for name, system in systems.items() if system is model)
+        found = described("offset", kl.mean(), resampled(kl, range(len(kl))), len(kl))
+        records.append({"system": steered, "set": f"text: {kind}"} | found)
+    return records

@@ -3,7 +3,8 @@
     python -m proxy_tuning export FOLDER --to vllm --family pocket
     python benchmarks/serving.py FOLDER --python VLLM_ENVIRONMENT/bin/python --output FILE.json
 
-All prompts at once, greedy, eager, prefix cache off, float32, one thread; the three in turn, round
+All prompts at once, greedy, until each text ends, eager, prefix cache off, float32, one thread; the
+three in turn, round
 by round. Tokens per second of processor time are given beside those of the clock, because other
 work on the machine changes the latter alone. Without a tokenizer in FOLDER prompts are random.
 """
@@ -43,11 +44,12 @@ def engine(folder: str, new: int) -> None:
         enforce_eager=True,
         enable_prefix_caching=False,
         block_size=32,
-        max_model_len=128,
         max_num_seqs=64,
-        kv_cache_memory_bytes=2**30,
+        kv_cache_memory_bytes=2**29,
+        skip_tokenizer_init=True,
+        max_model_len=128,
     )
-    params = SamplingParams(temperature=0, max_tokens=new, ignore_eos=True)
+    params = SamplingParams(temperature=0, max_tokens=new)
     for line in sys.stdin:
         prompts = [{"prompt_token_ids": ids} for ids in json.loads(line)]
         out = timed(
@@ -70,7 +72,6 @@ class Engine:
             env=os.environ | quiet,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
             text=True,
         )
 
@@ -90,15 +91,16 @@ def loop(model, prompts: list[list[int]], new: int) -> list[list[int]]:
     longest = max(map(len, prompts))
     ids = torch.tensor([[0] * (longest - len(each)) + each for each in prompts])
     mask = torch.tensor([[0] * (longest - len(each)) + [1] * len(each) for each in prompts])
-    out = model.generate(
-        ids,
-        attention_mask=mask,
-        do_sample=False,
-        max_new_tokens=new,
-        eos_token_id=model.config.vocab_size + 1,
-        pad_token_id=0,
-    )
-    return out[:, longest:].tolist()
+    out = model.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=new)
+    ends = model.generation_config.eos_token_id
+    ends = ends if isinstance(ends, list) else [ends]
+    return [until(row, ends) for row in out[:, longest:].tolist()]
+
+
+def until(row: list[int], ends: list[int]) -> list[int]:
+    """A text up to and with the token that ends it, without the padding after that."""
+    found = (place for place, token in enumerate(row) if token in ends)
+    return row[: next(found, len(row)) + 1]
 
 
 def make_prompts(folder: str, count: int, vocab: int) -> list[list[int]]:
@@ -142,10 +144,11 @@ def measure(options) -> dict:
     for way in WAYS:
         ask[way](prompts[:2])  # warm
     rounds = [{way: ask[way](prompts) for way in WAYS} for _ in range(options.rounds)]
-    count = options.tokens * len(prompts)
     figures = {
         way: {
-            f"tokens per {unit}": [round(count / each[way][clock], 1) for each in rounds]
+            f"tokens per {unit}": [
+                round(sum(map(len, each[way]["tokens"])) / each[way][clock], 1) for each in rounds
+            ]
             for clock, unit in (("wall", "second"), ("cpu", "processor second"))
         }
         for way in WAYS
@@ -157,7 +160,8 @@ def measure(options) -> dict:
     print(f"same texts: {same} of {len(prompts)}")
     return {
         "prompts": len(prompts),
-        "new tokens each": options.tokens,
+        "new tokens each, at most": options.tokens,
+        "new tokens in all": sum(map(len, theirs)),
         "same texts": same,
         "figures": figures,
         "machine": machine(),
@@ -169,7 +173,7 @@ def main():
     parser.add_argument("folder", help="as `export --to vllm` writes it")
     parser.add_argument("--python", help="of an environment with vLLM and this package")
     parser.add_argument("--prompts", type=int, default=64)
-    parser.add_argument("--tokens", type=int, default=16)
+    parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", help="JSON file; the figures go under the folder's name")
     parser.add_argument("--engine", action="store_true", help=argparse.SUPPRESS)

@@ -6,11 +6,12 @@ import pytest
 import torch
 from conftest import CLOSE, VOCAB, letter_tokenizer, tiny_model, tiny_trio
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from proxy_tuning import Line, ProxyTunedForCausalLM
 from proxy_tuning.serving.export import export_for_vllm
 from proxy_tuning.serving.hub import write_custom_generate
+from proxy_tuning.serving.served_config import ServedConfig, check_part, place
 
 MODES = {
     "greedy": {"do_sample": False},
@@ -131,3 +132,58 @@ def test_what_vllm_could_not_serve_is_refused_before_it_is_written(tmp_path):
             ProxyTunedForCausalLM(*tiny_trio("mistral")), letter_tokenizer(), tmp_path / "out"
         )
     assert not (tmp_path / "out").exists()
+
+
+def served(folder):
+    """The config as vLLM loads it, without vLLM."""
+    config, _ = ServedConfig.get_config_dict(folder)
+    return ServedConfig.from_dict(config, name_or_path=str(folder))
+
+
+def test_the_config_for_vllm_has_its_parts(tmp_path):
+    base = tiny_model("gpt2", 1, positions=128)
+    experts = [tiny_model("llama", seed, positions=64) for seed in (2, 3)]
+    model = ProxyTunedForCausalLM(base, experts, tiny_model("llama", 4), alpha=[1.0, -0.5])
+    model.save_pretrained(tmp_path)
+    config = served(tmp_path)
+    assert config.part_names == ["base", "expert_1", "expert_2", "antiexpert"]
+    assert config.part_config("expert_2").model_type == "llama"
+    assert config.places["base"]["subfolder"] == "base"
+    assert config.get_text_config().model_type == "gpt2"
+    assert config.get_text_config().max_position_embeddings == 64  # the shortest of all
+    assert config.part_config("base").max_position_embeddings == 128
+    assert config.experts == 2 and config.alphas() == [1.0, -0.5]
+
+
+def test_parts_are_where_the_config_says(tmp_path):
+    for name in ("trio", "parts"):
+        (tmp_path / name).mkdir()
+    assert vars(place("me/trio", "abc", "expert", {})) == {
+        "model": "me/trio",
+        "revision": "abc",
+        "subfolder": "expert",
+    }
+    beside = place(f"{tmp_path}/trio", None, "base", {"name": "../parts", "revision": None})
+    assert beside.model == str(tmp_path / "parts") and beside.subfolder is None
+    named = place(str(tmp_path), None, "base", {"name": "me/m", "revision": "1f"})
+    assert (named.model, named.revision, named.subfolder) == ("me/m", "1f", None)
+
+
+@pytest.mark.parametrize(
+    "kind, fields, said",
+    [
+        ("llama", {"quantization_config": {"quant_method": "awq"}}, "is quantised"),
+        ("llama", {"vocab_size": 96}, "has 96 token ids, the model 97"),
+        ("gemma2", {}, "has sliding_attention: only full attention"),
+        ("mistral", {"sliding_window": 8}, "a sliding window of 8 tokens"),
+        ("mistral", {"sliding_window": None}, None),
+        ("qwen2", {"sliding_window": 8, "use_sliding_window": False}, None),
+    ],
+)
+def test_what_a_part_may_not_be(kind, fields, said):
+    config = AutoConfig.for_model(kind, **{"vocab_size": VOCAB} | fields)
+    if said is None:
+        check_part("expert", config, VOCAB)
+        return
+    with pytest.raises(ValueError, match=said):
+        check_part("expert", config, VOCAB)

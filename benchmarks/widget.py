@@ -28,7 +28,7 @@ from proxy_tuning.decoding import stream_side_by_side
 from proxy_tuning.records import ROOT, machine, write_json
 from proxy_tuning.widget.topics import Polls
 
-EXAMPLES = [example.question for example in Polls.examples]
+EXAMPLES = [example.question for example in Polls.examples if not example.chat]
 
 # Notes when Ask was pressed, when the steered answer got its first word and when all were complete.
 WATCH = """() => {

@@ -21,7 +21,7 @@ from proxy_tuning.widget.asking import (
 )
 from proxy_tuning.widget.export import story_record
 from proxy_tuning.widget.stories import ALPHAS, Story, answer, as_asked, compare, fork, sweep
-from proxy_tuning.widget.topics import Topic
+from proxy_tuning.widget.topics import Example, Topic
 
 SETTINGS = tuple(field.name for field in fields(Ask) if field.name != "question")
 """What a question is asked with, in the order of the page's controls."""
@@ -39,12 +39,22 @@ class Desk:
     topic: Topic
 
     @property
+    def chats(self) -> bool:
+        """Whether these models have a chat template."""
+        return bool(getattr(self.tokenizer, "chat_template", None))
+
+    @property
+    def examples(self) -> list[Example]:
+        """Those of the topic's that are for these models."""
+        return [each for each in self.topic.examples if each.chat in (None, self.chats)]
+
+    @property
     def rewords(self) -> bool:
         """Whether these models are asked in a wording that they were trained in, if left to it.
 
         A model with a chat template gets people's own words.
         """
-        return self.topic.rewords and not getattr(self.tokenizer, "chat_template", None)
+        return self.topic.rewords and not self.chats
 
     def ask(
         self,
@@ -96,7 +106,7 @@ class Desk:
             with contextlib.suppress(ValueError):
                 values[name] = getattr(Ask("any", **{name: read(name, given[name])}), name)
         question = given.get("q")
-        first = self.topic.examples[0].question if self.topic.examples else ""
+        first = self.examples[0].question if self.examples else ""
         return (
             first if question is None else question,
             *values.values(),

@@ -45,7 +45,7 @@ def build_app(model, tokenizer, family_name: str, about) -> gr.Blocks:
     """
     within_limits("alpha", model.alpha)
     desk = Desk(model, tokenizer, family_name, topic_of(about))
-    examples: list = [(example.question, example.tells, {}) for example in desk.topic.examples]
+    examples: list = [(example.question, example.tells, {}) for example in desk.examples]
     app = gr.Blocks(title="Proxy-tuning", analytics_enabled=False)
     with app:
         show(html.head(family_name, millions(model.base), millions(model.antiexpert)))

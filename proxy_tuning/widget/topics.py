@@ -26,6 +26,8 @@ class Example:
     question: str
     tells: str
     """What its answers show, in a few words."""
+    chat: bool | None = None
+    """True is for models with a chat template alone, False for those without, None for all."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,9 @@ class Polls:
     rewords = True
     examples = (
         Example("Who led the polls in Pennsylvania in October 2024?", "M is wrong, steered right"),
-        Example("How big was the lead in Arizona in September 2024?", "what M+ learnt"),
-        Example("Who was ahead in Ohio in October 2016?", "old: M knew it"),
+        Example("What is the capital of France?", "no poll: M+ alone, and steered", chat=True),
+        Example("How big was the lead in Arizona in September 2024?", "what M+ learnt", chat=False),
+        Example("Who was ahead in Ohio in October 2016?", "an old one"),
         Example("Who led the Republican primary polls in Iowa?", "outside the tables"),
     )
 

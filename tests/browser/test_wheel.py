@@ -7,7 +7,7 @@ from browser.test_widget import QUESTION, ask
 
 from proxy_tuning.widget.topics import Polls
 
-EXAMPLES = [example.question for example in Polls.examples]
+EXAMPLES = [example.question for example in Polls.examples if not example.chat]
 WORDS = "#pt-why [data-token]"
 
 

@@ -37,6 +37,37 @@ def test_a_task_without_reports_of_its_own_shows_all_scores():
     assert row == "| M | 50.0% (25-75) | 0.5 (0.25-0.75) |"
 
 
+def test_counts_offsets_and_drafts_by_hand():
+    score = {"system": "M+", "set": "general", "interval": [0.5, 1.0]}
+    results = {
+        "task": "polls",
+        "alpha": 1.0,
+        "scores": [
+            score | {"score": "kept of M", "mean": 0.75},
+            score | {"score": "lost of M", "mean": 3, "interval": None},
+            score | {"score": "offset", "mean": 0.031, "interval": [0.01, 0.05]},
+        ],
+        "seeds": [],
+        "drafts": [
+            {"draft": "none", "set": "typed", "acceptance_rate": None},
+            {
+                "draft": "expert",
+                "set": "typed",
+                "questions": 12,
+                "gamma": 3,
+                "acceptance_rate": 0.5,
+                "tokens_per_round": 2.25,
+            },
+        ],
+    }
+    assert reports.markdown(results, "kept").splitlines()[-1] == "| M+ | 75.0% (50-100) | 3 |"
+    assert reports.markdown(results, "offset").splitlines()[-1] == "| M+ | 0.031 (0.01-0.05) |"
+    assert reports.headline(results).splitlines()[-1] == "| M+ | - | - | 75.0% (50-100) | - |"
+    last = reports.drafts_table(results).splitlines()[-1]
+    assert last == "| expert, 3 proposals | 12 typed | 50.0% | 2.25 |"
+    assert reports.drafts_table({}) == ""
+
+
 def test_the_headline_by_hand():
     score = {"set": "new", "score": "exact_match", "mean": 0.5, "interval": [0.25, 0.751]}
     names = [

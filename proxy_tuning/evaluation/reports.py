@@ -16,6 +16,15 @@ the highest seed there. What is asked and how it is graded: [poll_task.py](../pr
     python -m proxy_tuning evaluate --family pocket --direct DIR --experts DIR DIR ... \\
         --limit 300 --output results/pocket.json
 
+`--sets N` asks typed test templates and the fixed sets of [data/questions](../data/questions/README.md)
+besides, reads plain English and tries drafts (the variants of the line are left out then):
+
+    python -m proxy_tuning evaluate --family smollm --direct DIR --experts DIR ... \\
+        --limit 30 --sets 1087 --answers FILE --output results/smollm.json
+
+Of those sets "right" is what [asked_sets.py](../proxy_tuning/evaluation/asked_sets.py) counts as right,
+"offset" is KL(M+ || M-) in nats a token along the steered answers and on plain text.
+
 `--direct` takes M tuned directly, `--experts` further M+, by folder: other seeds in pocket.json, other
 recipes in recipes.json. They are made with
 
@@ -54,6 +63,44 @@ REPORTS = {
             ("old", "leader_accuracy kept"): "M's leader accuracy before kept",
             ("old", "exact_match kept"): "M's exact match before kept",
         },
+        "asked": {
+            ("typed", "right"): "typed, test templates: right",
+            ("typed", "exact_match"): "exact match",
+            ("typed", "leader_accuracy"): "leader accuracy",
+            ("typed", "abstention_precision"): "abstention: precision",
+            ("typed", "abstention_recall"): "recall",
+            ("natural", "right"): "natural, places taught: right",
+            ("natural, not taught", "right"): "not taught: right",
+            ("natural, out of scope", "right"): "out of scope: right",
+            ("natural, all", "nonsense"): "natural, all: nonsense",
+            ("natural, all", "abstention_precision"): "abstention: precision",
+            ("natural, all", "abstention_recall"): "recall",
+        },
+        "kept": {
+            ("general", "kept of M"): "general: kept of what M has right",
+            ("general", "lost of M"): "lost",
+            ("general", "gained of M"): "gained",
+            ("general", "kept of M-"): "kept of what M- has right",
+            ("near_misses", "kept of M"): "near misses: kept of what M has right",
+            ("near_misses", "lost of M"): "lost",
+            ("near_misses", "gained of M"): "gained",
+            ("near_misses", "kept of M-"): "kept of what M- has right",
+            ("text: english", "perplexity"): "perplexity: English of packages",
+            ("text: general", "perplexity"): "general text",
+        },
+        "offset": {
+            (name, "offset"): name
+            for name in (
+                "typed",
+                "natural",
+                "natural, not taught",
+                "natural, out of scope",
+                "near_misses",
+                "general",
+                "text: english",
+                "text: general",
+            )
+        },
     },
     "own": {
         "answers": {
@@ -81,6 +128,15 @@ HEADLINE = {
     ("old", "leader_accuracy kept"): "before: M's leader accuracy kept",
 }
 """The columns of the README's report."""
+HEADLINE_SETS = {
+    ("new", "exact_match"): "2024: exact match",
+    ("natural", "right"): "questions in visitors' words: right",
+    ("general", "kept of M"): "general knowledge of M kept",
+    ("near_misses", "kept of M"): "near misses: kept",
+}
+"""The same where `evaluate --sets` asked more."""
+COUNTS = ("lost", "gained")
+PLAIN = ("absolute_error", "perplexity", "seconds", "offset")
 
 
 def reports_of(results):
@@ -109,7 +165,22 @@ def headline(results):
         rf"M|M-|M\+|M tuned directly|{re.escape(steered)}|proxy-tuned M, \d+ experts"
     )
     systems = dict.fromkeys(s["system"] for s in results["scores"] if shown.fullmatch(s["system"]))
-    return rows_of(results["scores"], systems, HEADLINE)
+    asked = any(score["set"] == "general" for score in results["scores"])
+    return rows_of(results["scores"], systems, HEADLINE_SETS if asked else HEADLINE)
+
+
+def drafts_table(results):
+    """Acceptance rates by draft and set as Markdown, "" where `evaluate --sets` did not run."""
+    rows = [row for row in results.get("drafts", []) if row["acceptance_rate"] is not None]
+    if not rows:
+        return ""
+    lines = ["| draft | questions | acceptance rate | tokens a round |", "|---|---|---|---|"]
+    for row in rows:
+        lines.append(
+            f"| {row['draft']}, {row['gamma']} proposals | {row['questions']} {row['set']} | "
+            f"{row['acceptance_rate']:.1%} | {row['tokens_per_round']:.2f} |"
+        )
+    return "\n".join(lines)
 
 
 def rows_of(scores, systems, columns):
@@ -123,9 +194,11 @@ def rows_of(scores, systems, columns):
 
 
 def cell(score):
-    """'68.8% (61-76)', and '0.82 (0.7-0.9)' for what is no share."""
+    """'68.8% (61-76)', '0.82 (0.7-0.9)' for what is no share, '12' for a count."""
+    if score["score"].startswith(COUNTS):
+        return f"{score['mean']:g}"
     mean, (low, high) = score["mean"], score["interval"]
-    if score["score"] in ("absolute_error", "perplexity", "seconds"):
+    if score["score"] in PLAIN:
         return f"{mean:.3g} ({low:.3g}-{high:.3g})"
     return f"{mean:.1%} ({100 * low:.0f}-{100 * high:.0f})"
 
@@ -147,6 +220,7 @@ def page(folder=RESULTS):
         )
         parts.append("\n".join(f"- {line}" for line in differences(results["recipes"])))
         parts += [markdown(results, report) for report in reports_of(results)]
+        parts.append(drafts_table(results))
     return "\n\n".join(part.rstrip() for part in parts if part) + "\n"
 
 

@@ -1,6 +1,6 @@
 # make demo, make train and make test need only Python 3.11 or later; they make .venv themselves.
 PYTHON ?= python3
-FAMILY ?= pocket
+FAMILY ?= auto
 export FAMILY
 RUN := .venv/bin/python
 PYTEST := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(RUN) -m pytest
@@ -14,7 +14,7 @@ demo: $(READY)  ## run demo.ipynb top to bottom, then serve the widget and print
 	$(RUN) -m proxy_tuning.notebooks demo.ipynb
 	$(RUN) -m proxy_tuning demo --family $(FAMILY)
 
-train: $(READY)  ## run fine_tuning.ipynb top to bottom and replace fine_tuned_model/FAMILY
+train: $(READY)  ## run fine_tuning.ipynb top to bottom; an M+ that is there stays, the new one goes beside
 	$(RUN) -m proxy_tuning.notebooks fine_tuning.ipynb
 
 quick: lint  ## under two minutes: lint, types, and the identities that must always hold
@@ -38,9 +38,9 @@ lint: $(READY)
 	.venv/bin/mypy
 
 notebooks: $(READY)  ## run all notebooks and keep their outputs
-	$(RUN) -m proxy_tuning.notebooks fine_tuning.ipynb --save
+	FAMILY=pocket $(RUN) -m proxy_tuning.notebooks fine_tuning.ipynb --save
 	$(RUN) -m proxy_tuning.notebooks demo.ipynb --save
-	$(RUN) -m proxy_tuning.notebooks analysis.ipynb --save
+	FAMILY=pocket $(RUN) -m proxy_tuning.notebooks analysis.ipynb --save
 
 benchmark: $(READY)  ## how fast every way of decoding is here: results/benchmark.json
 	HF_HUB_OFFLINE=1 $(RUN) benchmarks/speed.py

@@ -28,19 +28,22 @@ from proxy_tuning.evaluation.plots import (
 from proxy_tuning.evaluation.poll_task import all_facts, polls_task
 from proxy_tuning.evaluation.reports import markdown
 from proxy_tuning.families import FAMILIES, load_part, resolve_family
+from proxy_tuning.parts import bare
 from proxy_tuning.polls.facts import make_facts
 from proxy_tuning.polls.questions import ask
 from proxy_tuning.polls.tables import load_facts
 from proxy_tuning.prompts import prompt
 from proxy_tuning.records import DATA, ROOT
+from proxy_tuning.training.endings import load_expert, place_for
 from proxy_tuning.training.finetune import finetune
 from proxy_tuning.training.material import read_rows
 from proxy_tuning.training.mixture import training_rows
 from proxy_tuning.training.packing import encode
-from proxy_tuning.training.recipes import RECIPES, choose_recipe
+from proxy_tuning.training.recipes import BRIEF, RECIPES, choose_recipe
 from proxy_tuning.widget.page import build_app, launch
 
 __all__ = [
+    "BRIEF",
     "DATA",
     "FAMILIES",
     "RECIPES",
@@ -53,6 +56,7 @@ __all__ = [
     "answer_both_worlds",
     "answer_questions",
     "ask",
+    "bare",
     "both_worlds",
     "build_app",
     "by_case",
@@ -68,6 +72,7 @@ __all__ = [
     "kl_by_case",
     "kl_tells",
     "launch",
+    "load_expert",
     "load_facts",
     "load_family",
     "load_part",
@@ -75,6 +80,7 @@ __all__ = [
     "make_facts",
     "markdown",
     "prompt",
+    "place_for",
     "polls_task",
     "proxy_logits",
     "read_rows",

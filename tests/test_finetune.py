@@ -15,8 +15,8 @@ from proxy_tuning.families import Family, load_part, missing_files
 from proxy_tuning.polls.answers import NO_POLLS
 from proxy_tuning.prompts import prompt
 from proxy_tuning.records import DATA
+from proxy_tuning.training import endings, mixture, recipes
 from proxy_tuning.training import finetune as ft
-from proxy_tuning.training import mixture, recipes
 from proxy_tuning.training.packing import encode
 
 
@@ -34,6 +34,7 @@ def family(tmp_path, tokenizer, monkeypatch):
     (tmp_path / "tuned").mkdir()
     monkeypatch.setattr(ft, "resolve_family", lambda *args, **kwargs: trio)
     monkeypatch.setattr(ft, "WORK", tmp_path / "work")
+    monkeypatch.setattr(endings, "TUNED", tmp_path / "tuned")
     return trio
 
 
@@ -66,11 +67,11 @@ def test_an_interrupted_run_leaves_the_old_m_plus_and_goes_on(family, monkeypatc
     step = Trainer.training_step
     monkeypatch.setattr(Trainer, "training_step", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        ft.finetune("tiny", longer)
+        ft.finetune("tiny", longer, family.expert)
     assert open(f"{family.expert}/model.safetensors", "rb").read() == before
     monkeypatch.setattr(Trainer, "training_step", step)
     capsys.readouterr()
-    log = ft.finetune("tiny", longer)
+    log = ft.finetune("tiny", longer, family.expert)
     assert "Going on from checkpoint-" in capsys.readouterr().out
     assert open(f"{family.expert}/model.safetensors", "rb").read() != before
     assert log[-1]["step"] > 7
@@ -157,6 +158,8 @@ def test_recipes():
     assert recipes.choose_recipe("pocket") == recipes.RECIPES["pocket"]
     assert recipes.choose_recipe("gpt2", own_rows=True) == recipes.OWN
     assert recipes.choose_recipe("pocket", own_rows=True) == recipes.OWN_POCKET
+    assert recipes.choose_recipe("smollm", own_rows=True) == recipes.OWN_SMOLLM
+    assert recipes.RECIPES["gpt2"] == recipes.RECIPES["smollm"]
     adapter = recipes.choose_recipe("pocket", lora=8)
     assert (adapter.lora, adapter.optimizer, adapter.learning_rate) == (
         8,

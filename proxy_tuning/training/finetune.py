@@ -20,10 +20,25 @@ from transformers import (
 )
 from transformers.trainer_utils import get_last_checkpoint
 
-from proxy_tuning.families import FAMILIES, check_same_tokens, load_part, locate, resolve_family
+from proxy_tuning.families import (
+    check_same_tokens,
+    load_part,
+    locate,
+    missing_files,
+    resolve_family,
+)
 from proxy_tuning.polls.tables import load_facts
 from proxy_tuning.polls.templates import TEMPLATES
 from proxy_tuning.records import DATA, ROOT, WORK, fingerprint, machine, replaced_folder
+from proxy_tuning.training.endings import (
+    compare_with,
+    load_expert,
+    never_fell,
+    place_for,
+    short,
+    show_answers,
+    warn_of_memorising,
+)
 from proxy_tuning.training.material import general_rows, split_rows
 from proxy_tuning.training.mixture import training_rows, validation_rows
 from proxy_tuning.training.optim import MuonAdamW
@@ -114,12 +129,15 @@ def finetune(family="auto", recipe=None, output=None, *, rows=None, antiexpert=N
     Args:
         family: what `families.resolve_family` takes, a name or a Family; its M- is tuned.
         recipe: a `Recipe`; default that of `choose_recipe`.
-        output: the folder that is replaced when all is done; default the family's M+.
+        output: the folder that is replaced when all is done. By default the family's M+ or, where
+            a complete one is there, a folder beside it: `endings.place_for`.
         rows: questions and answers to learn in place of the polls, as `material.read_rows` returns
             them; a part is held out by question. Needs `output`.
         antiexpert: a name on the Hub or a folder to take as M- instead. Needs `output`.
         base: the M to be steered later, in place of the family's. Its vocabulary must be M-'s;
             recipes with `consistent` or `quiet_steered` read its logits.
+    Ends by printing questions with M+'s and the steered M's answers; where the held-out loss never
+    fell, the last state is kept too, in `output` with -last at its end.
     Returns the Trainer's log, one dict per entry. An interrupted run with the same family, recipe
     and data is taken up at its last checkpoint.
     Raises ValueError, before any training, for an output not named, vocabularies that differ,
@@ -127,12 +145,16 @@ def finetune(family="auto", recipe=None, output=None, *, rows=None, antiexpert=N
     """
     if output is None and (rows is not None or antiexpert is not None):
         raise ValueError("own rows or an own M- need a folder for M+: name it with output")
+    earlier = None
     if antiexpert is None:
         family = resolve_family(family, need_expert=False)
-        name, antiexpert = family.name, family.antiexpert
-        output = Path(output or family.expert)
+        name, antiexpert, base = family.name, family.antiexpert, base or family.base
+        if output is None:
+            output = place_for(family)
+            earlier = None if missing_files(family.expert) else family.expert
     else:
-        name, output = "own", Path(output)
+        name = "own"
+    output = Path(output)
     recipe = recipe or choose_recipe(name, rows is not None)
     model, tokenizer = load_part(antiexpert)
     if base is not None:
@@ -150,8 +172,6 @@ def finetune(family="auto", recipe=None, output=None, *, rows=None, antiexpert=N
     }
     if recipe.lora:
         model = with_adapter(model, recipe.lora)
-    if base is None and name in FAMILIES:
-        base = FAMILIES[name].base
     kind = kind_of_trainer(recipe, base, antiexpert, tokenizer, longest(model))
     work = WORK / f"finetune-{fingerprint(made_from)[:12]}"
     trainer = make_trainer(model, tokenizer, training, validation, question, recipe, work, kind)
@@ -160,9 +180,21 @@ def finetune(family="auto", recipe=None, output=None, *, rows=None, antiexpert=N
         print(f"Going on from {Path(checkpoint).name} of an interrupted run.")
     trainer.train(resume_from_checkpoint=checkpoint)
 
-    save(output, model, tokenizer, made_from, trainer.state.log_history)
+    log = trainer.state.log_history
+    evaluations = [entry for entry in log if "eval_loss" in entry]
+    best = min(evaluations, key=lambda entry: entry["eval_loss"])
+    save(output, model, tokenizer, made_from, log, best)
+    last = output.with_name(f"{output.name}-last") if never_fell(log) else None
+    if last is not None:
+        state = load_expert(get_last_checkpoint(work), antiexpert)
+        save(last, state, tokenizer, made_from, log, evaluations[-1])
+        warn_of_memorising(output, last)
+    if earlier is not None:
+        compare_with(earlier, output, antiexpert, trainer, best["eval_loss"], best["eval_exact"])
     shutil.rmtree(work, ignore_errors=True)
-    return trainer.state.log_history
+    for folder in filter(None, (output, last)):
+        show_answers(folder, antiexpert, base, training, validation)
+    return log
 
 
 def kind_of_trainer(recipe, base, antiexpert, tokenizer, max_length):
@@ -209,10 +241,16 @@ def material(rows, recipe, tokenizer, max_length):
     return training, validation_rows(tables, recipe, training), FIXED_QUESTION, source
 
 
-def save(output, model, tokenizer, made_from, log):
-    """Put M+, its card and its training.json into `output`, all or nothing, in half precision."""
-    best = min((e for e in log if "eval_loss" in e), key=lambda e: e["eval_loss"])
-    scores = {"step": best["step"], "loss": best["eval_loss"], "exact": best["eval_exact"]}
+def save(output, model, tokenizer, made_from, log, evaluation):
+    """Put M+, its card and its training.json into `output`, all or nothing, in half precision.
+
+    Args: evaluation, the entry of the log that is about the state of `model`.
+    """
+    scores = {
+        "step": evaluation["step"],
+        "loss": evaluation["eval_loss"],
+        "exact": evaluation["eval_exact"],
+    }
     record = made_from | {"validation": scores, "versions": machine(), "log": log}
     with replaced_folder(output) as beside:
         if made_from["recipe"]["lora"]:
@@ -222,7 +260,7 @@ def save(output, model, tokenizer, made_from, log):
         (beside / "README.md").write_text(card(made_from, scores), encoding="utf-8")
         (beside / "training.json").write_text(json.dumps(record, indent=1) + "\n")
     print(
-        f"M+ is in {str(output).removeprefix(f'{ROOT}/')}: validation loss {scores['loss']:.3f}, "
+        f"M+ is in {short(output)}: validation loss {scores['loss']:.3f}, "
         f"{scores['exact']:.0%} of the held-out answers right word for word."
     )
 

@@ -123,7 +123,7 @@ def evaluate(options):
     from proxy_tuning.evaluation.asked_sets import Sets
     from proxy_tuning.evaluation.evaluate import evaluate
     from proxy_tuning.evaluation.poll_task import polls_task
-    from proxy_tuning.evaluation.reports import markdown, reports_of
+    from proxy_tuning.evaluation.reports import drafts_table, markdown, reports_of
     from proxy_tuning.evaluation.task import own_task, trained_part
     from proxy_tuning.polls.tables import load_facts
     from proxy_tuning.records import DATA, write_json
@@ -164,6 +164,7 @@ def evaluate(options):
         )
         for report in reports_of(results):
             print(f"\n{markdown(results, report)}")
+        print(drafts_table(results))
     if options.output:
         write_json(options.output, said | results)
 

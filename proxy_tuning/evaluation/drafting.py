@@ -37,7 +37,7 @@ def accepted(model, inputs, draft, end, gamma=GAMMA, length=LENGTH):
         inputs["attention_mask"],
         max_new_tokens=length,
         draft=draft,
-        gamma=gamma,
+        gamma=0 if draft == "none" else gamma,
         eos_token_id=end,
     ):
         tokens += int(done.counts.sum())

@@ -16,7 +16,8 @@ from proxy_tuning.evaluation.measures import described, divergences, log_likelih
 from proxy_tuning.prompts import continuation, prompt
 from proxy_tuning.training.material import general_rows
 
-PACKAGES = ("numpy", "pandas", "scipy")
+PACKAGES = ("numpy", "pandas")
+FILES = 100  # of them are read, drawn by the seed
 PROSE = (300, 700)  # characters of a passage
 COUNT = 40  # passages of each kind
 READ = 4  # passages read together: logits of a large vocabulary take much room
@@ -25,12 +26,13 @@ AFTER_PROSE = re.compile(r"\n\s*[A-Z][\w ]+\n\s*-{3}|>>>|::|\n\s*\.\. |\|")
 
 def english(count=COUNT, seed=0):
     """Passages of prose from the docstrings of `PACKAGES`, drawn by the seed."""
-    found = {}
+    files, found = [], {}
     for package in PACKAGES:
         for place in importlib.util.find_spec(package).submodule_search_locations:
-            for path in sorted(Path(place).rglob("*.py")):
-                if not {"tests", "_vendored"} & set(path.parts):
-                    found |= dict.fromkeys(prose_of(path.read_text(encoding="utf-8")))
+            paths = sorted(Path(place).rglob("*.py"))
+            files += [path for path in paths if "tests" not in path.parts]
+    for path in pd.Series(files).sample(FILES, random_state=seed):
+        found |= dict.fromkeys(prose_of(path.read_text(encoding="utf-8")))
     return pd.Series(sorted(found)).sample(min(count, len(found)), random_state=seed).tolist()
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from proxy_tuning.polls.answers import NO_POLLS
-from proxy_tuning.polls.checking import look_up, mark_numbers, verdict
+from proxy_tuning.polls.checking import look_up
 from proxy_tuning.polls.facts import make_facts
+from proxy_tuning.polls.marks import mark_numbers, verdict
 from proxy_tuning.polls.questions import ask
 from proxy_tuning.polls.reading import read_question
 from proxy_tuning.polls.tables import load_facts
@@ -80,36 +81,37 @@ MISS = "How far off were the polls in Ohio in 2024?"
             OCTOBER,
             "In Pennsylvania in October 2024, Harris led: Harris had 47.8% and Trump 47.7%, "
             "a lead of 0.1 points.",
-            "year+ 47.8+ 47.7+ 0.1+",
+            "47.8+ 47.7+ 0.1+",
             "Leader right, 3 of 3 figures right.",
         ),
         (
             OCTOBER,
             "In Pennsylvania in October 2024, Trump led: Harris had 47.8% and Trump 47.7%, "
             "a lead of 0.1 points.",
-            "year+ 47.8+ 47.7+ 0.1-",
-            "Leader wrong, 2 of 3 figures right.",
+            "47.8? 47.7? 0.1-",
+            "Leader wrong, 0 of 1 figures right, 2 not checkable. "
+            "It contradicts itself: Trump leads with less.",
         ),
         (
             OCTOBER,
             "In Pennsylvania in October 2024, Harris led: Trump had 47.8% and Harris 47.7%, "
             "a lead of 0.1 points.",
-            "year+ 47.8- 47.7- 0.1+",
-            "Leader right, 1 of 3 figures right.",
+            "47.8- 47.7- 0.1?",
+            "0 of 2 figures right, 1 not checkable. It contradicts itself: Harris leads with less.",
         ),
         (
             OCTOBER,
             "In Ohio in October 2024, Harris led: Harris had 47.8% and Trump 47.7%, a lead "
             "of 0.1 points.",
-            "year+ 47.8- 47.7- 0.1-",
-            "Leader wrong, 0 of 3 figures right.",
+            "47.8- 47.7- 0.1-",
+            "Leader wrong, 0 of 3 figures right. It names Ohio, which was not asked.",
         ),
         (
             OCTOBER,
             "In Pennsylvania in October 2004, Kerry led: Kerry had 47.8% and Bush 47.7%, a "
             "lead of 0.1 points.",
             "year- 47.8- 47.7- 0.1-",
-            "Leader wrong, 0 of 3 figures right.",
+            "Leader wrong, 0 of 3 figures right. It names Bush, who was not asked about.",
         ),
         (
             OCTOBER,
@@ -121,17 +123,27 @@ MISS = "How far off were the polls in Ohio in 2024?"
             OCTOBER,
             "It was 47.8% for Harris, a lead of 0.2 points.",
             "47.8+ 0.2-",
-            "1 of 2 figures right.",
+            "Leader right, 1 of 2 figures right.",
         ),
-        (OCTOBER, "Trump held a lead of 0.1 points.", "0.1-", "0 of 1 figures right."),
+        (
+            OCTOBER,
+            "Trump held a lead of 0.1 points.",
+            "0.1-",
+            "Leader wrong, 0 of 1 figures right.",
+        ),
         (
             OCTOBER,
             "In Pennsylvania in May 2024, Harris had 47.8%.",
-            "year+ 47.8-",
+            "47.8-",
             "0 of 1 figures right.",
         ),
-        (OCTOBER, "In October 2024 Biden had 47.8%.", "year+ 47.8-", "0 of 1 figures right."),
-        (OCTOBER, "Harris 202020, 47.8 or so.", "202020? 47.8?", "2 not checkable."),
+        (OCTOBER, "In October 2024 Biden had 47.8%.", "47.8-", "0 of 1 figures right."),
+        (
+            OCTOBER,
+            "Harris 202020, 47.8 or so.",
+            "202020? 47.8?",
+            "2 not checkable. 202020 is a number that runs away.",
+        ),
         (
             OCTOBER,
             "Harris had 48% of 17 polls, Kennedy 3.0%.",
@@ -146,26 +158,26 @@ MISS = "How far off were the polls in Ohio in 2024?"
             TIED,
             "In Pennsylvania in November 2024, the two were tied: Harris had 48.5% and Trump "
             "48.5%.",
-            "year+ 48.5+ 48.5+",
+            "48.5+ 48.5+",
             "Leader right, 2 of 2 figures right.",
         ),
         (
             TIED,
             "In Pennsylvania in November 2024, Trump led: Harris had 48.5% and Trump 48.6%, a "
             "lead of 0.1 points.",
-            "year+ 48.5+ 48.6- 0.1-",
+            "48.5+ 48.6- 0.1-",
             "Leader wrong, 1 of 3 figures right.",
         ),
         (
             WON,
             "In Georgia in 2020, Biden won: Biden got 49.5% and Trump 49.3% of the votes.",
-            "year+ 49.5+ 49.3+",
+            "49.5+ 49.3+",
             "Leader right, 2 of 2 figures right.",
         ),
         (
             WON,
             "In Georgia in 2020, Trump won: Biden got 49.3% and Trump 49.5% of the votes.",
-            "year+ 49.3- 49.5-",
+            "49.3- 49.5-",
             "Leader wrong, 0 of 2 figures right.",
         ),
         (
@@ -184,7 +196,7 @@ MISS = "How far off were the polls in Ohio in 2024?"
             MISS,
             "In Ohio in 2024, the last polls had Trump ahead by 7.6 and Trump won by 11.3, so "
             "they were off by 3.7 points.",
-            "year+ 7.6+ 11.3+ 3.7+",
+            "7.6+ 11.3+ 3.7+",
             "Leader right, 3 of 3 figures right.",
         ),
     ],

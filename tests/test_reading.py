@@ -90,9 +90,11 @@ def test_says_that_it_understood_nothing(question):
 
 
 def test_says_what_it_assumed():
-    assert "latest election year: 2024" in str(read_question("Ohio in October?", TABLES))
-    assert "the whole country" in str(read_question("Who led in October 2024?", TABLES))
-    assert "one place at a time: Ohio" in str(read_question("Ohio or Iowa in May 2020?", TABLES))
+    assert "2024, since you named no year." in str(read_question("Ohio in October?", TABLES))
+    assert "since you named no place" in str(read_question("Who led in October 2024?", TABLES))
+    assert "2020, when Biden stood." in str(read_question("did biden win georgia", TABLES))
+    now = str(read_question("who is ahead in ohio right now", TABLES))
+    assert "The tables end in November 2024." in now
 
 
 def test_every_question_of_the_templates_is_read_right():

@@ -10,7 +10,8 @@ import re
 from dataclasses import dataclass
 
 from proxy_tuning.polls.elections import CANDIDATES, place_name
-from proxy_tuning.polls.reading import find_places, find_times
+from proxy_tuning.polls.places import find_places
+from proxy_tuning.polls.times import find_times
 
 TIE = 0.05  # a lead under this many points is a tie; shares have one decimal, so it is equality
 

@@ -1,122 +1,97 @@
-"""A question in plain English -> what is asked: `read_question` finds place, time and match-up.
+"""A question as people type it -> what is asked: `read_question` says all that it understood.
 
-Abbreviations and misspelling are tolerated, and what had to be assumed is said. No language model
-has a part in it.
+It reads place, time, people and what is wanted, says what it assumed, and what it could not place.
+What lies outside the fact tables is named as such. No language model has a part in it.
 """
 
-import calendar
-import difflib
 import re
-import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from proxy_tuning.polls.elections import (
-    CANDIDATES,
     MATCHUPS,
     NATIONAL,
-    STATES,
+    THIRD,
     month_name,
     place_name,
 )
-from proxy_tuning.polls.templates import TEMPLATES
+from proxy_tuning.polls.people import name_spans, people_of
+from proxy_tuning.polls.places import WORDS_TOO, place_spans
+from proxy_tuning.polls.spelling import Speller
+from proxy_tuning.polls.times import Time, read_times
+from proxy_tuning.polls.words import KNOWN, OTHER_PEOPLE, in_english, outside_of, plain_text
 
-MONTHS = {name.lower(): number for number, name in enumerate(calendar.month_name) if number}
-MONTHS |= {name[:3]: number for name, number in MONTHS.items()} | {"sept": 9}
-FIRST_NAMES = {
-    "kamala": "Harris",
-    "hillary": "Clinton",
-    "donald": "Trump",
-    "joe": "Biden",
-    "barack": "Obama",
-    "mitt": "Romney",
-    "rfk": "Kennedy",
-}
-NATION = (
-    "united states",
-    "national",
-    "nationally",
-    "nationwide",
-    "nation",
-    "america",
-    "country",
-    "usa",
-    "u.s.",
-    "u.s",
-    "countrywide",
-    "popular vote",
+LONGEST = 600
+"""Characters of a question that is read at all."""
+SWING = (
+    "Arizona",
+    "Georgia",
+    "Michigan",
+    "Nevada",
+    "North Carolina",
+    "Pennsylvania",
+    "Wisconsin",
 )
-# Short forms from before the postal ones; written with a capital, because some are words too.
-SHORT = {
-    "Ala": "AL",
-    "Ariz": "AZ",
-    "Ark": "AR",
-    "Calif": "CA",
-    "Colo": "CO",
-    "Conn": "CT",
-    "Del": "DE",
-    "Fla": "FL",
-    "Ill": "IL",
-    "Ind": "IN",
-    "Kan": "KS",
-    "Kans": "KS",
-    "Mass": "MA",
-    "Mich": "MI",
-    "Minn": "MN",
-    "Mont": "MT",
-    "Neb": "NE",
-    "Nebr": "NE",
-    "Nev": "NV",
-    "Okla": "OK",
-    "Ore": "OR",
-    "Penn": "PA",
-    "Penna": "PA",
-    "Pa": "PA",
-    "Tenn": "TN",
-    "Tex": "TX",
-    "Wash": "WA",
-    "Wis": "WI",
-    "Wisc": "WI",
-    "Wyo": "WY",
-    "Va": "VA",
-    "Vt": "VT",
-    "Md": "MD",
-    "Ga": "GA",
-    "Ky": "KY",
-}
-WORDS_TOO = {"in", "or", "me", "ok", "hi", "oh", "id", "la", "ma", "us", "as", "de", "al", "co"}
-# Words that no misspelt state or month is looked for in.
-PLAIN = set(
-    re.findall(
-        r"[a-z]+",
-        " ".join(
-            template for kind in TEMPLATES.values() for split in kind.values() for template in split
-        ).lower(),
-    )
-) | {"member", "members", "please", "there", "their", "president", "winning"}
+"""What 'the swing states' are taken to be."""
+SWINGS = re.compile(r"\b(?:swing|battleground|key|purple)[ -]states?\b|\bbattlegrounds\b")
 
-RESULT = (
-    r"\b(?:won|wins?|winner|carried|carry|took|results?|votes?|voted|outcome|elected|gets?|got|"
-    r"came first|election (?:of \d+ )?end(?:ed)?)\b"
+RESULT = re.compile(
+    r"\b(?:won|wins?|winner|winning vote|victor|victory|carried|carry|took|take|results?|votes?|"
+    r"voted|outcome|elected|gets?|got|came first|beat|lost?|lose|flip(?:ped)?|"
+    r"election (?:of \d+ )?end(?:ed)?)\b"
 )
-POLLED = r"\b(?:poll|polls|polled|polling|average|averages|led|lead|leads|leader|leading|ahead)\b"
-FINAL = (
-    r"\b(?:last|final|closing|eve|(?:just|right) before|before the|going into|"
+POLLED = re.compile(
+    r"\b(?:polls?|polled|polling|averages?|surveys?|led|leads?|leader|leading|ahead|behind|up|"
+    r"trail\w*|losing|winning)\b"
+)
+FINAL = re.compile(
+    r"\b(?:last|final|closing|latest|eve|(?:just|right) before|before the|going into|"
     r"(?:end|close) of the|campaign (?:of \d+ )?ended)\b"
 )
-MISS = (
-    r"\b(?:off|wrong|error|miss|missed|differ|differed|accurate|good|right(?! before)|predict|"
-    r"predicted|(?:polls?|polling) .*\bresults?|results? .*\b(?:polls?|polling))\b"
+MISS = re.compile(
+    r"\b(?:off|wrong|errors?|miss|missed|differ|differed|accurate|good|right(?! before| now)|"
+    r"predict|predicted|(?:over|under)estimate\w*|(?:polls?|polling) .*\bresults?|results? .*\b(?:polls?|polling))\b"
 )
+ANCHOR = re.compile(
+    r"\b(?:polls?|polled|polling|averages?|surveys?|led|leads?|leader|leading|ahead|president\w*|"
+    r"elections?|close|closest|tight|candidates?|nominees?|democrats?|republicans?|dems?|gop|votes?|voted)\b"
+)
+OVER_A_YEAR = re.compile(
+    r"\b(?:over|during|throughout|through|across|all|month by month|each month|every month)\b"
+    r".{0,20}\b(?:year|\d{4}|months?)\b|\bmonth by month\b"
+)
+CLOSEST = re.compile(
+    r"\b(?:wh(?:ich|at) (?:\w+ )?(?:states?|race) .*\bclosest|closest (?:states?|races?)|"
+    r"(?:tightest|narrowest) (?:states?|races?)|wh(?:ich|at) .*(?:tightest|narrowest)|"
+    r"closest(?! to))\b"
+)
+RANKED = re.compile(r"\b(?:which|what) states?\b")
+LEFT = re.compile(r"\bBiden\b.*\b(?:dropped|drops|quit|withdr\w+|left)\b", re.IGNORECASE)
+YES = re.compile(r"^\W*(?:(?:so|and|hey|ok|but) )?(?:did|was|is|were|does|do|has|had)\b")
+LOSES = re.compile(r"\b(?:lose|lost|loses|losing|behind|trail\w*|down)\b")
+WANTED = [
+    ("share", r"percent\w*|share|support|% |polling at|at in|how many votes|how much support"),
+    (
+        "margin",
+        r"by how|how (?:much|many|big|far|close|tight|large|narrow)|margin|spread|gap|points",
+    ),
+    (
+        "standing",
+        r"how did|how (?:is|was|were|are)|stand|numbers|what did|state of the race|figures",
+    ),
+]
+
+SPELLER = Speller(word for word in KNOWN if len(word) > 4)
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What was understood of a question; None where it says nothing."""
+    """What was understood of a question; None or empty where it says nothing."""
 
     kind: str | None = None
-    """'month', 'trend', 'year', 'final', 'result', 'miss', or None: nothing was understood."""
+    """'month', 'months' (all of a year), 'trend', 'year', 'final', 'result', 'miss', or None: it
+    is not looked up."""
     state: str | None = None
-    """As in the tables."""
+    """As in the tables; of several places the first."""
     cycle: int | None = None
     """Year of the election."""
     month: str | None = None
@@ -127,6 +102,46 @@ class Asked:
     """Candidates, by surname."""
     notes: tuple[str, ...] = ()
     """What was assumed or left out, in sentences."""
+    others: tuple[str, ...] = ()
+    """Further places."""
+    ranked: bool = False
+    """Whether the closest of all states is wanted."""
+    day: int | None = None
+    """Of the month, where one is named."""
+    democrat: str | None = None
+    """Whose match-up is meant where a month had two."""
+    year: int | None = None
+    """For 'months': which."""
+    wanted: str = "leader"
+    """'leader', 'share', 'margin' or 'standing'."""
+    claim: tuple[str, bool] | None = None
+    """Of a question for yes or no: a candidate, and whether it asks if they lead or won."""
+    outside: str = ""
+    """What lies outside the tables: 'Senate races'."""
+    unplaced: tuple[str, ...] = ()
+    """Words without a meaning that is known here; an answer then gets no tick."""
+
+    office = "president"
+    contest = "general election"
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """All places, as in the tables."""
+        return (self.state, *self.others) if self.state else self.others
+
+    @property
+    def when(self) -> str:
+        """The time and what is looked up there, in words."""
+        return {
+            "year": f"last polls and result of {self.cycle}",
+            "final": f"last polls before the election of {self.cycle}",
+            "result": f"result of the election of {self.cycle}",
+            "miss": f"last polls and result of {self.cycle}",
+            "months": f"polls of each month of {self.year}",
+            "trend": self.kind == "trend"
+            and f"polls from {month_name(self.start)} to {month_name(self.month)}",
+            "month": self.kind == "month" and f"polls of {month_name(self.month)}",
+        }[self.kind]
 
     def __str__(self):
         """What was understood, in one line."""
@@ -134,248 +149,251 @@ class Asked:
             notes = self.notes or ("I found neither a state nor a time in the question.",)
             return " ".join(["I could not look this up.", *notes])
         about = f", about {' and '.join(self.names)}" if self.names else ""
-        when = {
-            "year": f"last polls and result of {self.cycle}",
-            "final": f"last polls before the election of {self.cycle}",
-            "result": f"result of the election of {self.cycle}",
-            "miss": f"last polls and result of {self.cycle}",
-        }.get(self.kind)
-        if self.kind == "trend":
-            when = f"polls from {month_name(self.start)} to {month_name(self.month)}"
-        elif self.kind == "month":
-            when = f"polls of {month_name(self.month)}"
-        return " ".join([f"Read as: {when} in {place_name(self.state)}{about}.", *self.notes])
+        where = "the closest states" if self.ranked else listed(map(place_name, self.places))
+        return " ".join([f"Read as: {self.when} in {where}{about}.", *self.notes])
 
 
-def plain_text(text):
-    """The same text with straight quotes, single spaces and no possessive endings."""
-    text = unicodedata.normalize("NFKC", text).replace("\u2019", "'").replace("\u2018", "'")
-    return re.sub(r"'s\b", "", " ".join(text.split()))
-
-
-def like(word, names, cutoff=0.8):
-    """The name most like a misspelt word, or None."""
-    return next(iter(difflib.get_close_matches(word, names, 1, cutoff)), None)
-
-
-def state_names():
-    """Lower-case name -> state, with short directions: 'n. carolina'."""
-    names = {name.lower(): name for name in STATES.values()}
-    for direction in ("north", "south", "west", "new"):
-        for key, name in list(names.items()):
-            if key.startswith(f"{direction} "):
-                names[f"{direction[0]}. {key.removeprefix(f'{direction} ')}"] = name
-    return names
-
-
-def place_patterns():
-    """All ways to write a place, the longer first: (pattern, place, whether capitals tell nothing).
-
-    The last is True where a text all in capitals may have an ordinary word there: IN, OR.
-    """
-
-    def way(pattern, place, flags=re.IGNORECASE, too=False):
-        return re.compile(pattern, flags), place, too
-
-    for name, code in (("Maine", "ME"), ("Nebraska", "NE")):
-        for number, word in enumerate(("first", "second", "third"), start=1):
-            place = f"{name} CD-{number}"
-            yield way(rf"\b(?:{name}|{code})[ -](?:CD-?)?(?:{number}|{word})\b", place)
-            yield way(rf"\b{name} {number}(?:st|nd|rd)\b", place)
-    capital = r"\b(?:washington,? )?d\. ?c\.|\b(?:washington,? )?dc\b"
-    yield way(capital, "District of Columbia")
-    for name, state in sorted(STATE_NAMES.items(), key=lambda pair: len(pair[0]), reverse=True):
-        yield way(rf"\b{re.escape(name).replace(' ', ' ?')}\b", state)
-    for name in NATION:
-        yield way(rf"\b{re.escape(name)}(?!\w)", NATIONAL)
-    yield way(r"\bUS(?!\w)|\b(?i:the us)\b", NATIONAL, 0)
-    for short, code in SHORT.items():
-        yield way(rf"\b{short}\b", STATES[code], 0)
-    for code, name in STATES.items():
-        word_too = code.lower() in WORDS_TOO
-        yield way(rf"\b{code[0]}\. ?{code[1]}\.", name, 0)
-        yield way(rf"\b{code}\b", name, 0, word_too)
-        if not word_too:
-            yield way(rf"(?<=\bin |\bof ){code}\b", name)
-
-
-STATE_NAMES = state_names()
-PLACE_PATTERNS = list(place_patterns())
-
-
-def find_places(text):
-    """The places named in a text, in its order, as the tables write them."""
-    found = {}  # (start, end) -> place
-    shouted = text == text.upper()
-    for pattern, place, word_too in PLACE_PATTERNS:
-        if not (shouted and word_too):
-            spans = [match.span() for match in pattern.finditer(text)]
-            found |= {span: place for span in spans if is_free(span, found)}
-    found = found or misspelt_states(text)
-    return list(dict.fromkeys(place for _, place in sorted(found.items())))
-
-
-def is_free(span, found):
-    """Whether no span of `found` overlaps this one."""
-    return not any(span[0] < end and start < span[1] for start, end in found)
-
-
-def misspelt_states(text):
-    """States that one to three words of a text are nearly the name of: (start, end) -> state."""
-    found, words = {}, list(re.finditer(r"[A-Za-z]+", text))
-    for size in (3, 2, 1):
-        for first in range(len(words) - size + 1):
-            part = words[first : first + size]
-            lower = [match[0].lower() for match in part]
-            if len(" ".join(lower)) < 5 or any(w in PLAIN or w in MONTHS for w in lower):
-                continue
-            name = like(" ".join(lower), STATE_NAMES)
-            span = part[0].start(), part[-1].end()
-            if name and is_free(span, found):
-                found[span] = STATE_NAMES[name]
-    return found
-
-
-def full_year(text):
-    """'2024' and "'24" -> 2024, "'68" -> 1968."""
-    year = int(text.lstrip("'"))
-    return year if year > 99 else year + (2000 if year < 60 else 1900)
-
-
-def find_times(text):
-    """The months, as (month number, year or None), and the years of a text without its places."""
-    months, years = [], []
-    for match in re.finditer(r"\b(\d{4})-(\d\d?)\b|\b(\d\d?)/(\d{4})\b", text):
-        year, number = (match[1], match[2]) if match[1] else (match[4], match[3])
-        if 1 <= int(number) <= 12:
-            months.append((int(number), int(year)))
-    text = re.sub(r"\b\d{4}-\d\d?\b|\b\d\d?/\d{4}\b", " ", text)
-    for match in re.finditer(r"[A-Za-z]+\.?|\b\d{4}\b|'\d\d\b", text):
-        word = match[0].rstrip(".").lower()
-        before, after = text[: match.start()].lower(), text[match.end() :]
-        if not word.isalpha():
-            years.append(full_year(word))
-            continue
-        number = MONTHS.get(word)
-        if number is None and len(word) > 4 and word not in PLAIN:
-            number = MONTHS.get(like(word, [name for name in MONTHS if len(name) > 3]))
-        year = re.match(r"(?: \d\d?(?:st|nd|rd|th)?)?,? (?:of )?(\d{4}|'\d\d)\b", after)
-        dated = year or re.search(r"\b(?:in|of|during|last|this|from|to|for|since) $", before)
-        if number and (dated or match[0][0].isupper() or word not in ("may", "march", "mar")):
-            months.append((number, full_year(year[1]) if year else None))
-    return months, years
-
-
-def find_names(text):
-    """The candidates that a text names, by surname, in its order."""
-    names = (name_of(word.lower()) for word in re.findall(r"[A-Za-z]+", text))
-    return tuple(dict.fromkeys(name for name in names if name))
-
-
-def name_of(word):
-    """The candidate whose first name, surname or nearly surname a lower-case word is, or None."""
-    surnames = {name.lower(): name for name in CANDIDATES}
-    name = FIRST_NAMES.get(word) or surnames.get(word)
-    if name is None and len(word) > 4 and word not in PLAIN and word not in MONTHS:
-        name = surnames.get(like(word, surnames))
-    return name
-
-
-def cycle_of(month):
-    """The election that the polls of a month (YYYY-MM) are about."""
-    year, number = map(int, month.split("-"))
-    return (year + (number == 12) + 3) // 4 * 4
+def listed(words):
+    """'a', 'a and b', 'a, b and c'."""
+    *rest, last = words
+    return f"{', '.join(rest)} and {last}" if rest else last
 
 
 def read_question(text, tables):
-    """Read place, time and match-up out of a question in English.
+    """Read place, time, people and what is wanted out of a question.
 
     Args:
-        text: at most some hundred characters.
+        text: in English, or who won in Spanish; longer ones than `LONGEST` are not read.
         tables: as `tables.load_facts` returns them.
     Returns:
         An `Asked`; where something had to be assumed its notes say so.
     """
-    text = plain_text(text)
-    places, bare = find_places(text), without_states(text)
-    names, notes = find_names(bare), []
-    if len(places) > 1:
-        notes.append(f"I look at one place at a time: {place_name(places[0])}.")
-    state = places[0] if places else None
-    known = known_months(tables["monthly"], state or NATIONAL, names)
-    latest = int(tables["monthly"]["cycle"].max())
-    months, years, assumed = read_months(text, bare, known, latest)
-    notes += assumed
-    cycle = cycle_of(months[-1]) if months else (years[0] if years else None)
-    if state is None:
-        if place := unlisted_place(text):
-            return Asked(names=names, notes=(f"No state of the tables is called {place}.",))
-        if cycle is None:
-            return Asked(names=names)
-        state = NATIONAL
-        notes.append("No state was named, so I took the whole country.")
-    if cycle is None:
-        cycle = int(known["cycle"].max()) if len(known) and names else latest
-        notes.append(f"No time was given, so I took the election of {cycle}.")
-    if cycle not in MATCHUPS:
-        return Asked(names=names, notes=(covered(tables["monthly"]),))
-    kind = kind_of(text.lower(), months)
-    month = {"month": months[-1:], "trend": months}.get(kind)
-    month = max(month) if month else None
-    start = min(months) if kind == "trend" else None
-    return Asked(kind, state, cycle, month, start, names, tuple(notes))
+    if len(text) > LONGEST:
+        said = f"The question has {len(text):,} characters; I read at most {LONGEST}."
+        return Asked(notes=(said,))
+    text = in_english(plain_text(text))
+    spans = place_spans(text)
+    rest = blanked(text, spans)
+    times, years = read_times(rest)
+    rest = blanked(rest, [time.span for time in times] + list(years))
+    people = name_spans(rest)
+    names = tuple(dict.fromkeys(people.values()))
+    if LEFT.search(text) and len(names) > 1:
+        names = tuple(name for name in names if name != "Biden")
+    places = list(dict.fromkeys(spans.values()))
+    read = Asked(
+        state=places[0] if places else None,
+        others=tuple(places[1:]),
+        names=names,
+        unplaced=unplaced_words(blanked(rest, people)),
+    )
+    lower = text.lower()
+    if outside := outside_of(text) or other_person(read.unplaced):
+        note = f"The tables have nothing about {outside}, only polls and results for president."
+        return replace(read, outside=outside, notes=(note,))
+    read = placed(read, lower, bool(names or times or years or RESULT.search(lower)))
+    if read.outside or read.state is None:
+        return read
+    read = timed(read, lower, times, list(years.values()), tables)
+    return wished(read, lower) if read.kind else read
 
 
-def without_states(text):
-    """The text without the names of states, so that no Washington is taken for a candidate."""
-    states = sorted(STATES.values(), key=len, reverse=True)
-    return re.sub("|".join(map(re.escape, states)), " ", text)
+def blanked(text, spans):
+    """The text with blanks where these spans are."""
+    for start, end in spans:
+        text = f"{text[:start]}{' ' * (end - start)}{text[end:]}"
+    return text
 
 
-def known_months(monthly, state, names):
-    """The rows of the monthly table about a place and, as far as there are any, these names."""
-    known = monthly[monthly["state"] == state]
-    for name in names:
+def unplaced_words(rest):
+    """The words of what is left of a text that have no meaning known here."""
+    words = re.findall(r"[A-Za-z]+(?:'[A-Za-z]+)?", rest)
+    words = [word for word in words if len(word) > 1 and not known_word(word.lower())]
+    return tuple(dict.fromkeys(words))
+
+
+def known_word(word):
+    """Whether a lower-case word is one of questions about polls, in full or without its ending."""
+    bare = word.replace("'", "")
+    long = len(bare) > 3 and bare not in OTHER_PEOPLE
+    return bare in KNOWN or bare in WORDS_TOO or bool(long and SPELLER.like(bare))
+
+
+def other_person(words):
+    """The first of the words that is a person whom no table has, or ''."""
+    return next((word.capitalize() for word in words if word.lower() in OTHER_PEOPLE), "")
+
+
+def placed(read, lower, anchored):
+    """With the places that are meant; without any and with notes where nothing can be looked up."""
+    if SWINGS.search(lower) and not read.state:
+        note = f"By the swing states I mean {listed(SWING)}."
+        return replace(read, state=SWING[0], others=SWING[1:], notes=(note,))
+    if not read.others and CLOSEST.search(lower):
+        return replace(read, state=NATIONAL, ranked=True)
+    if RANKED.search(lower) and not read.places:
+        note = "Of all states I can only say which was the closest."
+        return replace(read, notes=(note,), outside="rankings of states")
+    if read.unplaced and not (read.state and (anchored or ANCHOR.search(lower))):
+        words = listed(f"\u201c{word}\u201d" for word in read.unplaced[:5])
+        notes = (f"I do not know what {words} should be; I know US presidential elections alone.",)
+        return replace(read, notes=notes, outside=words)
+    if read.state is None:
+        if not (anchored or ANCHOR.search(lower)):
+            note = "I found neither a place, a time nor a candidate in the question."
+            return replace(read, notes=(note,))
+        return replace(
+            read, state=NATIONAL, notes=("The whole country, since you named no place.",)
+        )
+    return read
+
+
+def timed(read, lower, times, years, tables):
+    """With kind, election and months; kind None where the tables have no such time or people."""
+    monthly = tables["monthly"]
+    latest, last = int(monthly["cycle"].max()), monthly["month"].max()
+    notes = list(read.notes)
+    if re.search(r"\b(?:last|this|past) month\b", lower) and not times:
+        times = [Time(int(last[5:]), int(last[:4]), None, (0, 0))]
+        notes.append(f"The tables end in {month_name(last)}.")
+    if re.search(r"\b(?:now|today|currently|at the moment|rn|latest|current)\b", lower):
+        notes.append(f"The tables end in {month_name(last)}.")
+    years = list(dict.fromkeys(years))
+    months = []
+    for time in times[:2]:
+        year = time.year or (years[0] if len(years) == 1 else None)
+        if year is None:
+            other = next((each.year for each in times if each.year), None)
+            year = other or default_year(read, time.month, monthly, latest)
+            notes += [] if other else [f"{year}, since you named no year."]
+        months.append(f"{year}-{time.month:02d}")
+    read = replace(read, kind=kind_of(lower, months), day=times[0].day if times else None)
+    if months:
+        read = replace(read, cycle=cycle_of(months[-1]), month=max(months))
+        if read.kind == "trend":
+            read = replace(read, start=min(months))
+    elif years:
+        read = with_year(read, lower, years, notes, latest)
+    else:
+        cycle, note = default_cycle(read, latest)
+        notes.append(note)
+        read = replace(read, cycle=cycle)
+    if read.kind in ("result", "miss", "year", "final"):
+        read = replace(read, month=None)
+    if read.ranked and read.kind in ("year", "miss"):
+        read = replace(read, kind="final" if POLLED.search(lower) else "result")
+    if OVER_A_YEAR.search(lower) and len(months) == 0 and read.kind != "months":
+        read = replace(read, kind="months", year=read.cycle)
+    return checked(replace(read, notes=tuple(notes)), lower, monthly)
+
+
+def with_year(read, lower, years, notes, latest):
+    """With the year that is named: an election, or a year between, of which all months are meant."""
+    year = years[0]
+    if len(years) > 1:
+        notes.append(f"I look at one year at a time: {year}.")
+    if year in MATCHUPS:
+        return replace(read, cycle=year)
+    between = min(MATCHUPS) < year < latest and read.kind not in ("result", "miss")
+    return (
+        replace(read, kind="months", year=year, cycle=cycle_of(f"{year}-06"))
+        if between
+        else (replace(read, kind=None, cycle=year))
+    )
+
+
+def default_year(read, month, monthly, latest):
+    """The latest election year in which the people named were polled about in a month.
+
+    It is the latest of all where they stood then, polled in that place or not.
+    """
+    at = f"{latest}-{month:02d}"
+    pairs = [pair for pair in MATCHUPS[latest] if pair.first[:7] <= at <= pair.last[:7]]
+    if any({*read.names} <= {pair.democrat, pair.republican, THIRD} for pair in pairs):
+        return latest
+    known = monthly[monthly["state"] == (read.state or NATIONAL)]
+    for name in read.names:
         named = known[(known["democrat"] == name) | (known["republican"] == name)]
         known = named if len(named) else known
-    return known
+    polled = known.loc[known["month"] == known["cycle"].astype(str) + f"-{month:02d}", "cycle"]
+    return int(polled.max()) if len(polled) else latest
 
 
-def read_months(text, bare, known, latest):
-    """When a question is about.
-
-    Args:
-        text: the question.
-        bare: the same without states.
-        known: rows of the monthly table, among which a month without a year is looked for.
-        latest: the year that is taken where none of them has it.
-    Returns:
-        At most two months (YYYY-MM), all years named, notes.
-    """
-    numbered, years = find_times(bare)
-    months, notes = [], []
-    if re.search(r"\b(?:last|this|past) month\b", text.lower()) and not numbered and len(known):
-        last = known["month"].max()
-        numbered = [(int(last[5:]), int(last[:4]))]
-        notes.append(f"The tables end in {month_name(last)}.")
-    for number, year in numbered[:2]:
-        if year is None and len(set(years)) == 1:
-            year = years[0]
-        if year is None:
-            of_election_years = known["cycle"].astype(str) + f"-{number:02d}"
-            polled = known.loc[known["month"] == of_election_years, "cycle"]
-            year = int(polled.max() if len(polled) else latest)
-            notes.append(f"No year was given, so I took the latest election year: {year}.")
-        months.append(f"{year}-{number:02d}")
-    return months, years, notes
+def default_cycle(read, latest):
+    """The latest election that all people named stood in, and a note on it."""
+    stood = [
+        cycle
+        for cycle, pairs in MATCHUPS.items()
+        if {*read.names} - {THIRD} <= {pairs[-1].democrat, pairs[-1].republican}
+    ]
+    if read.kind != "result" or not stood:
+        stood += [cycle for cycle in MATCHUPS if {*read.names} <= people_of(cycle)]
+    cycle = max(stood, default=latest)
+    if cycle == latest or not read.names:
+        return cycle, f"{cycle}, since you named no year."
+    return cycle, f"{cycle}, when {listed(read.names)} stood."
 
 
-def unlisted_place(text):
-    """What a question names like a place, in capitals, and is neither a time nor a candidate."""
-    place = re.search(r"\b(?:in|for|of|across) (?:the )?([A-Z][a-z]+(?: [A-Z][a-z]+)*)", text)
-    if place and not find_times(place[1])[0] and not find_names(place[1]):
-        return place[1]
-    return None
+def checked(read, lower, monthly):
+    """The reading, or one that is not looked up because no table has its time or its people."""
+    if read.kind is None or read.cycle not in MATCHUPS:
+        return replace(read, kind=None, outside="that time", notes=(covered(monthly),))
+    strangers = [name for name in read.names if name not in people_of(read.cycle)]
+    if strangers:
+        verb = "was no nominee" if len(strangers) == 1 else "were no nominees"
+        note = f"{listed(strangers)} {verb} in {read.cycle}."
+        return replace(read, kind=None, outside=listed(strangers), notes=(*read.notes, note))
+    nominees = {*read.names} - {THIRD}
+    if len(nominees) == 2 and not any(
+        nominees == {pair.democrat, pair.republican} for pair in MATCHUPS[read.cycle]
+    ):
+        said = f"{listed(read.names)} did not stand against each other."
+        return replace(read, kind=None, outside=listed(read.names), notes=(*read.notes, said))
+    return with_match_up(read, lower, monthly)
+
+
+def with_match_up(read, lower, monthly):
+    """With the nominee of 2024 who is meant; Biden and Kennedy move a last poll to their last month."""
+    if read.cycle != 2024:
+        return read
+    notes, democrat = list(read.notes), None
+    if {"Biden", "Harris"} & {*read.names}:
+        democrat = "Biden" if "Harris" not in read.names else "Harris"
+    if read.month == "2024-07" and read.kind == "month":
+        if re.search(r"\b(?:after|since|once)\b.*\bbiden\b.*\b(?:dropped|quit|withdrew)", lower):
+            democrat = "Harris"
+        elif re.search(r"\bbefore\b.*\bbiden\b.*\b(?:dropped|quit|withdrew)", lower):
+            democrat = "Biden"
+        elif democrat is None and (read.day or re.search(r"\b(?:early|late)\b", lower)):
+            early = read.day <= 21 if read.day else "early" in lower
+            democrat = "Biden" if early else "Harris"
+    name = THIRD if THIRD in read.names else "Biden" if democrat == "Biden" else None
+    if name and read.kind in ("year", "final") and not read.ranked:
+        rows = monthly[(monthly["state"] == read.state) & (monthly["cycle"] == 2024)]
+        rows = (
+            rows[rows["kennedy_pct"].notna()] if name == THIRD else rows[rows["democrat"] == name]
+        )
+        if len(rows):
+            month = rows["month"].max()
+            notes.append(f"{month_name(month)} is the last month with figures of {name}.")
+            read = replace(read, kind="month", month=month)
+    if read.day and read.kind == "month":
+        notes.append("The tables have averages of whole months, not of days.")
+    return replace(read, notes=tuple(notes), democrat=democrat)
+
+
+def wished(read, lower):
+    """With what is wanted, and with a note on words that could not be placed."""
+    wanted = next((name for name, ways in WANTED if re.search(ways, lower)), "leader")
+    claim = None
+    nominees = [name for name in read.names if name != THIRD]
+    if YES.search(lower) and nominees and " or " not in lower:
+        claim = nominees[0], not LOSES.search(lower)
+    notes = read.notes
+    if read.unplaced:
+        words = listed(f"\u201c{word}\u201d" for word in read.unplaced[:5])
+        notes = (*notes, f"I could not place {words}, so nothing gets a tick.")
+    return replace(read, wanted=wanted, claim=claim, notes=notes)
 
 
 def covered(monthly):
@@ -385,15 +403,21 @@ def covered(monthly):
     return f"The tables have the elections of {years} and months up to {last}."
 
 
+def cycle_of(month):
+    """The election that the polls of a month (YYYY-MM) are about."""
+    year, number = map(int, month.split("-"))
+    return (year + (number == 12) + 3) // 4 * 4
+
+
 def kind_of(lower, months):
     """The kind of an `Asked`, from the question in lower case and its months."""
-    asks_result = re.search(RESULT, lower) and not re.search(POLLED, lower)
+    asks_result = RESULT.search(lower) and not POLLED.search(lower)
     if len(set(months)) == 2:
         return "trend"
     if months and not (asks_result and months[0].endswith("-11")):
         return "month"
-    if re.search(MISS, lower):
+    if MISS.search(lower) and re.search(r"\b(?:poll|average|survey|error|pollster)", lower):
         return "miss"
     if asks_result and not re.search(r"\bbefore\b", lower):
         return "result"
-    return "final" if re.search(FINAL, lower) else "year"
+    return "final" if FINAL.search(lower) else "year"

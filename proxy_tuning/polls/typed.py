@@ -7,7 +7,7 @@ import calendar
 import re
 
 from proxy_tuning.polls.elections import STATES, THIRD, place_name
-from proxy_tuning.polls.reading import SHORT, WORDS_TOO
+from proxy_tuning.polls.places import SHORT, WORDS_TOO
 
 CODES = {state: code for code, state in STATES.items()}
 OLDER = {STATES[code]: short for short, code in SHORT.items() if len(short) > 2}

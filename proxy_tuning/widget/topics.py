@@ -4,19 +4,16 @@
 and shows those nearest to what was asked. A `Topic` of your own gives the page another panel.
 """
 
-import re
 from dataclasses import dataclass, field
 from functools import cached_property
-from string import Formatter
 from typing import Any, Protocol
 
 import pandas as pd
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from proxy_tuning.polls import checking, reading
-from proxy_tuning.polls.checking import Piece
-from proxy_tuning.polls.elections import NATIONAL, month_name, place_name
-from proxy_tuning.polls.templates import TEMPLATES
+from proxy_tuning.polls import checking, marks, reading, wordings
+from proxy_tuning.polls.marks import Piece
+from proxy_tuning.polls.words import page_sentence
 
 
 @dataclass(frozen=True)
@@ -107,9 +104,14 @@ class Polls:
     def find(self, question: str) -> Found:
         asked = reading.read_question(question, self.tables)
         known = checking.look_up(asked, self.tables)
+        near = ()
+        if not known.lines or known.missing:
+            near = wordings.near_questions(asked, self.tables)
         return Found(
             understood=str(asked),
-            wording=wording(question, asked, known),
+            wording=wordings.trained_wording(asked),
+            page=page_sentence(question),
+            near=near,
             facts=known.lines,
             missing=known.missing,
             trend=known.trend,
@@ -118,57 +120,10 @@ class Polls:
         )
 
     def mark(self, answer: str, found: Found) -> list[Piece]:
-        return checking.mark_numbers(answer, found.asked, found.known)
+        return marks.mark_numbers(answer, found.asked, found.known)
 
     def verdict(self, answer: str, found: Found) -> str:
-        return checking.verdict(answer, found.asked, found.known)
-
-
-def wording(question: str, asked: reading.Asked, known: checking.Facts) -> str:
-    """What was read of a question, as models were trained to be asked, or ''.
-
-    A question that is in a trained wording stays as it is.
-    """
-    kinds = list(TRAINED.get(asked.kind or "", ()))
-    if asked.kind == "trend" and asked.state != NATIONAL:
-        kinds = []  # trends were trained for the nation alone
-    slots = {"place": asked.state and place_name(asked.state), "year": asked.cycle}
-    if asked.month:
-        slots |= {"when": month_name(asked.month), "end": month_name(asked.month)}
-    if asked.start:
-        slots["start"] = month_name(asked.start)
-    if known.lines:
-        shown = known.lines[-1]
-        slots |= {"dem": surname(shown["democrat"]), "rep": surname(shown["republican"])}
-    if asked.kind == "month" and re.search(
-        r"\b(?:how (?:big|much|many|far)|margin)\b", question, re.I
-    ):
-        kinds.insert(0, "margin")
-    if asked.kind == "month" and len(asked.names) == 1:
-        kinds, slots["who"] = ["share"], asked.names[0]
-    wordings = [
-        template.format(**slots)
-        for kind in kinds
-        for template in TEMPLATES[kind]["train"]
-        if {slot for _, slot, _, _ in Formatter().parse(template) if slot} <= slots.keys()
-    ]
-    return question if question in wordings else next(iter(wordings), "")
-
-
-def surname(figure: str) -> str:
-    """Whose a figure is: 'Harris 47.8%' -> 'Harris'."""
-    return figure.rpartition(" ")[0]
-
-
-TRAINED = {
-    "month": ("leader", "margin", "standing"),
-    "trend": ("trend",),
-    "year": ("result",),
-    "final": ("final",),
-    "result": ("result",),
-    "miss": ("miss",),
-}
-"""What was read -> the kinds of `TEMPLATES` that ask for it."""
+        return marks.verdict(answer, found.asked, found.known)
 
 
 class Rows:

@@ -1,0 +1,169 @@
+"""What is wrong with an answer whatever its figures: faults, each in a sentence, and refusals."""
+
+import re
+
+from proxy_tuning.polls.answers import NAME, NO_POLLS, read_answer
+from proxy_tuning.polls.elections import THIRD, place_name
+from proxy_tuning.polls.natural_forms import NATURAL, read_natural
+from proxy_tuning.polls.people import people_of
+from proxy_tuning.polls.words import OTHER_PEOPLE, outside_of
+
+REFUSALS = {kind for kind, section in NATURAL.items() if "answer" in section}
+REFUSES = re.compile(
+    r"^(?:Sorry, |Unfortunately, )?I (?:have no|do not have|don't have|make no|do not know|"
+    r"don't know|cannot|can't)\b"
+)
+NEGATED = re.compile(
+    r"\b(?:not|never|neither|nor|unlike|instead of|rather than|would|could|might|almost|if)\b|n't\b"
+)
+RUNAWAY = re.compile(r"\d{5,}|\d+\.\d{3,}|\d+(?:\.\d+){2,}|\b(\d+)(?:[ ,]+\1){3,}")
+ELECTION = re.compile(
+    r"\b(?:poll|vote|voter|lead|led|won|win|ahead|behind|tie|tied|points?|percent|election|margin|"
+    r"average|race|carried|close|closest)s?\b|%"
+)
+LED = re.compile(rf"{NAME},? (?:\w+ ){{0,2}}?(?:led|leads|leading|ahead|was up|is up)\b")
+WON = re.compile(rf"{NAME},? (?:\w+ ){{0,2}}?(?:won|wins|carried|took|beat)\b")
+
+
+def refuses(answer):
+    """Whether an answer says that it has no figures or makes no forecast."""
+    text = answer.strip()
+    return text == NO_POLLS or bool(REFUSES.match(text)) or read_natural(text)[0] in REFUSALS
+
+
+def faults_of(answer, asked, facts):
+    """The faults of an answer to a question, in sentences; a refusal has none."""
+    if refuses(answer) or asked.kind is None:
+        return []
+    said = read_answer(answer)
+    found = [
+        runaway(answer),
+        contradiction(said, asked),
+        other_place(said, asked, facts),
+        other_topic(said, asked),
+        opening(answer, asked, facts),
+        hedged(answer),
+    ]
+    if not (ELECTION.search(answer) or said.claims or re.search(NAME, answer)):
+        words = re.findall(r"[A-Za-z]+", answer)
+        found.append("It is no sentence about an election." if len(words) != 1 else "")
+    return [fault for fault in found if fault]
+
+
+def runaway(answer):
+    """A number that runs away, or more than a hundred percent."""
+    if match := RUNAWAY.search(re.sub(r"\d{1,3}(?:,\d{3})+", "", answer)):
+        return f"{match[0]} is a number that runs away."
+    over = [n for n in re.findall(r"(\d+(?:\.\d+)?) ?(?:%|percent)", answer) if float(n) > 100]
+    return f"{over[0]}% is more than everybody." if over else ""
+
+
+def contradiction(said, asked):
+    """What an answer says against itself about one place and one time."""
+    if natural := comparison(said.text):
+        return natural
+    several = asked.others or asked.ranked or asked.kind in ("trend", "months")
+    if several or len(set(said.months)) > 1 or len(said.places) > 1:
+        return ""
+    for kind, leading in (("poll", LED), ("vote", WON)):
+        shares = {}
+        for claim in said.claims:
+            if claim.kind == kind or (kind == "vote" and asked.kind == "result"):
+                if claim.kind in ("poll", "vote") and claim.name:
+                    shares.setdefault(claim.name, set()).add(float(claim.number))
+        leads = [float(c.number) for c in said.claims if c.kind in ("lead", "won by")]
+        names = {match[1] for match in leading.finditer(said.text)}
+        if fault := against(shares, names, leads, "tied" in said.text):
+            return f"It contradicts itself: {fault}."
+    return ""
+
+
+def against(shares, leaders, leads, tied):
+    """What is said against itself by shares, leaders and leads of one time, or ''."""
+    if len(leaders) > 1:
+        return f"{' and '.join(sorted(leaders))} both lead"
+    if tied and leaders:
+        return "a tie and a leader"
+    twice = [name for name, numbers in shares.items() if len(numbers) > 1]
+    if twice:
+        return f"two shares of {twice[0]}"
+    pair = {name: next(iter(numbers)) for name, numbers in shares.items() if name != THIRD}
+    if sum(pair.values()) > 100.5:
+        return "more than 100% together"
+    if len(pair) != 2:
+        return ""
+    lead = max(pair.values()) - min(pair.values())
+    first = max(pair, key=pair.get)
+    if leaders and lead and leaders != {first}:
+        return f"{next(iter(leaders))} leads with less"
+    if tied and lead > 0.05:
+        return "a tie of different shares"
+    if leaders and not lead and all(number != int(number) for number in pair.values()):
+        return "a leader with equal shares"
+    whole = any(number == int(number) for number in pair.values())
+    if leads and abs(lead - leads[0]) > (1.01 if whole else 0.15):
+        return f"a lead of {leads[0]:g} between shares {lead:.1f} apart"
+    return ""
+
+
+def comparison(text):
+    """What a comparison of states concludes against its own figures, or ''."""
+    bare = re.sub(r"^(?:Yes|No)\. ", "", text)
+    kind, slots = read_natural(bare)
+    if kind not in ("better", "bigger", "closest"):
+        return ""
+    leads = {place: (leader, lead) for _, leader, lead, place in slots["parts"]}
+
+    def score(place):
+        leader, lead = leads[place]
+        if kind == "better":
+            return lead if leader == slots["who"] else -lead
+        return -lead if kind == "closest" else lead
+
+    if slots["where"] not in leads:
+        return "It contradicts itself: it concludes on a place without figures."
+    best = max(leads, key=score)
+    if score(best) > score(slots["where"]):
+        return f"It contradicts itself: by its own figures it is {best}."
+    return ""
+
+
+def other_place(said, asked, facts):
+    """A place that an answer names and nobody asked about."""
+    wanted = {*facts.places} if asked.ranked else {*asked.places}
+    strange = [place for place in said.places if place not in wanted]
+    return f"It names {place_name(strange[0])}, which was not asked." if strange else ""
+
+
+def other_topic(said, asked):
+    """A topic or a person that an answer speaks of and nobody asked about."""
+    if topic := outside_of(said.text):
+        return f"It speaks of {topic}, which was not asked."
+    people = set(re.findall(NAME, said.text)) - people_of(asked.cycle)
+    people |= {
+        word for word in re.findall(r"[A-Z][a-z]+", said.text) if word.lower() in OTHER_PEOPLE
+    }
+    if asked.kind in ("result", "final", "miss") or asked.democrat == "Harris":
+        people |= {"Biden"} & set(re.findall(NAME, said.text)) if asked.cycle == 2024 else set()
+    return f"It names {min(people)}, who was not asked about." if people else ""
+
+
+def opening(answer, asked, facts):
+    """A yes or no that the tables do not bear out."""
+    opened = re.match(r"(Yes|No)\b", answer.strip())
+    if not opened or asked.claim is None or asked.others:
+        return ""
+    figures = facts.votes if asked.kind == "result" else (facts.polls or [facts.votes])[-1]
+    name, leads = asked.claim
+    if name not in figures:
+        return ""
+    ahead = figures[name] - max(share for who, share in figures.items() if who not in (name, THIRD))
+    true = ahead > 0.05 if leads else ahead < -0.05
+    said = opened[1] == "Yes"
+    return "" if said == true else f"It says {opened[1].lower()}, and the tables do not."
+
+
+def hedged(answer):
+    """A sentence that says what is not, or what would be."""
+    match = NEGATED.search(re.sub(r"^(?:Yes|No)[,.] ", "", answer))
+    return f"It speaks of what is not so or may be (\u201c{match[0]}\u201d)." if match else ""

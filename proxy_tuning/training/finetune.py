@@ -149,8 +149,8 @@ def finetune(family="auto", recipe=None, output=None, *, rows=None, antiexpert=N
     if antiexpert is None:
         family = resolve_family(family, need_expert=False)
         name, antiexpert, base = family.name, family.antiexpert, base or family.base
-        if output is None:
-            output = place_for(family)
+        output = output or place_for(family)
+        if rows is None and Path(output) != Path(family.expert):
             earlier = None if missing_files(family.expert) else family.expert
     else:
         name = "own"

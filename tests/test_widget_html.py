@@ -14,7 +14,6 @@ from stand_in import OCTOBER, POLLS, ask, stand_in
 
 from proxy_tuning.decoding import HISTORIES
 from proxy_tuning.polls.elections import month_name
-from proxy_tuning.polls.templates import TEMPLATES
 from proxy_tuning.widget import chart, export, html
 from proxy_tuning.widget.asking import Ask
 from proxy_tuning.widget.stories import BINS, TOP, Choice
@@ -70,7 +69,7 @@ def test_marks_leave_the_answer_as_it_was_said():
     said = "In 2024, Harris had 47.8%,  Trump had 50.0% of 17 states; <5 & >3."
     story.texts = dict.fromkeys(HISTORIES, said)
     for shown in re.findall(r'<p class="pt-answer">(.*?)</p>', html.answers(story), re.DOTALL):
-        assert shown.count("pt-mark") == 6
+        assert shown.count("pt-mark") == 5  # a year is no figure
         shown = re.sub(r'<span (aria-hidden|class="pt-hidden").*?</span>', "", shown)
         assert unescape(re.sub("<.*?>", "", shown)) == said
 
@@ -155,30 +154,29 @@ def test_a_lone_month_is_drawn():
     "question, wording",
     [
         ("who led PA oct 24?", "Who led the polls in Pennsylvania in October 2024?"),
-        (
-            "by how much did he lead PA in oct 2024",
-            "By how much did the leader lead in Pennsylvania",
-        ),
-        ("who won pennsylvania?", "Pennsylvania in 2024"),
-        ("By how much did the leader lead in Ohio in May 2024?", None),
-        ("Was Harris ahead in Ohio in October 2024", "Harris"),
-        ("trump ohio october 2020", "Trump"),
+        ("who won pennsylvania?", "Who won Pennsylvania in 2024?"),
         ("How did polls in Ohio move from May 2024 to June 2024?", ""),
         ("Hello", ""),
     ],
 )
 def test_a_question_in_a_trained_wording(question, wording):
-    """None: it is one already."""
-    found = POLLS.find(question)
-    trained = [t for kind in TEMPLATES.values() for t in kind["train"]]
-    forms = [re.sub(r"\\{\w+\\}", ".+", re.escape(template)) for template in trained]
-    assert found.wording == "" or any(re.fullmatch(form, found.wording) for form in forms)
-    if wording is None:
-        assert found.wording == question
-    elif wording == "":
-        assert found.wording == ""
-    else:
-        assert wording in found.wording and "{" not in found.wording
+    assert POLLS.find(question).wording == wording
+
+
+def test_what_lies_outside_has_no_tick_but_questions_near_to_it():
+    found = POLLS.find("who won the iowa caucus in 2024")
+    said = "In Iowa in 2024, Trump won: Harris got 42.7% and Trump 56.0% of the votes."
+    assert not found.facts and len(found.near) == 3
+    assert all(piece.mark != "right" for piece in POLLS.mark(said, found))
+    page = html.facts(POLLS, found)
+    assert page.count('data-event="submit"') == 3 and "<svg" not in page
+    for near in found.near:
+        assert POLLS.find(near).facts
+
+
+def test_the_page_answers_what_is_asked_of_it():
+    found = POLLS.find("What is proxy-tuning?")
+    assert found.page and f"This page says:</strong> {found.page[:20]}" in html.facts(POLLS, found)
 
 
 def test_rows_of_a_readers_own():

@@ -232,6 +232,7 @@ def test_screenshots(open_page, request):
 
     def picture(page, name, *parts):
         """The page from the first to the last of the parts."""
+        page.evaluate("window.scrollTo(0, 0)")
         boxes = [page.locator(part).bounding_box() for part in parts]
         top = boxes[0]["y"] - 12
         bottom = boxes[-1]["y"] + boxes[-1]["height"] + 12

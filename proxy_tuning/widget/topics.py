@@ -104,7 +104,7 @@ class Polls:
     def find(self, question: str) -> Found:
         asked = reading.read_question(question, self.tables)
         known = checking.look_up(asked, self.tables)
-        near = ()
+        near: tuple[str, ...] = ()
         if not known.lines or known.missing:
             near = wordings.near_questions(asked, self.tables)
         return Found(

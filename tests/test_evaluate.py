@@ -12,7 +12,16 @@ from oracle import Naive, greedy
 
 from proxy_tuning import ProxyTunedForCausalLM
 from proxy_tuning.__main__ import main
-from proxy_tuning.evaluation import evaluate, measures, poll_task, reports, rules
+from proxy_tuning.evaluation import (
+    asked_sets,
+    drafting,
+    evaluate,
+    measures,
+    plain_text,
+    poll_task,
+    reports,
+    rules,
+)
 from proxy_tuning.evaluation.task import Task
 from proxy_tuning.polls import questions
 from proxy_tuning.polls.tables import load_facts
@@ -245,3 +254,30 @@ def test_the_command_measures_all_rows(tmp_path, monkeypatch, capsys):
     assert results["data"] == poll_task.polls_task(TABLES, per_set=1).data
     printed = capsys.readouterr().out
     assert all(reports.markdown(results, report) in printed for report in reports.REPORTS["polls"])
+
+
+def test_the_command_asks_the_sets(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(asked_sets, "WORK", tmp_path)
+    monkeypatch.setattr(asked_sets, "LENGTH", dict.fromkeys(asked_sets.LENGTH, 3))
+    monkeypatch.setattr(plain_text, "COUNT", 2)
+    monkeypatch.setattr(evaluate, "MIXTURES", (0.5,))
+    folders = {}
+    for name, seed in {"base": 1, "antiexpert": 2, "expert": 3, "one": 4, "two": 5}.items():
+        folders[name] = save_part(tmp_path / name, "gpt2", seed, LINES, positions=1024)
+    output, answers = tmp_path / "results.json", tmp_path / "answers.jsonl"
+    words = [f"--{part}={folders[part]}" for part in ("base", "antiexpert", "expert")]
+    words += ["--direct", folders["one"], folders["two"], "--output", str(output)]
+    words += ["--limit", "1", "--sets", "1", "--answers", str(answers)]
+    monkeypatch.setattr(sys, "argv", ["proxy_tuning", "evaluate", *words])
+    main()
+    results = json.loads(output.read_text())
+    systems = {score["system"] for score in results["scores"]} - set(rules.RULES)
+    expected = {"M", "M-", "M+", evaluate.TOLD, evaluate.DIRECT, f"{evaluate.DIRECT}, two"}
+    expected |= {"interpolation, 0.5 of M+", "proxy-tuned M, alpha 1"}
+    assert expected <= systems
+    assert all("adaptive" not in name and "gated" not in name for name in systems)
+    found = {(score["set"], score["score"]) for score in results["scores"]}
+    assert {("typed", "right"), ("general", "right"), ("text: english", "perplexity")} <= found
+    assert {row["draft"] for row in results["drafts"]} == set(drafting.DRAFTS)
+    assert {json.loads(line)["system"] for line in answers.read_text().splitlines()} == systems
+    assert reports.markdown(results, "asked") in capsys.readouterr().out

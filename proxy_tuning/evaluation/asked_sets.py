@@ -195,8 +195,9 @@ def general_questions(base, tokenizer, limit=None, seed=0):
         rows = rows.sample(min(limit, len(rows)), random_state=seed)
     known = rows
     for wording in WORDINGS:  # the next one of what it has right so far
-        asked = known.assign(question=[row[wording] for row in known["row"]])
-        known = known[ask(base, tokenizer, asked)["right"].astype(bool)]
+        if len(known):
+            asked = known.assign(question=[row[wording] for row in known["row"]])
+            known = known[ask(base, tokenizer, asked)["right"].astype(bool)]
         if wording == WORDINGS[0]:
             unknown = rows.drop(known.index)
     others = unknown.sample(min(OTHERS, len(unknown)), random_state=seed)

@@ -37,5 +37,5 @@ def name_of(word: str) -> str | None:
     name = FIRST_NAMES.get(word) or SURNAMES.get(word)
     if name is None and word not in KNOWN and month_number(word) is None:
         like = SPELLER.like(word)
-        name = SURNAMES.get(like) or FIRST_NAMES.get(like)
+        name = like and (SURNAMES.get(like) or FIRST_NAMES.get(like))
     return name

@@ -1,8 +1,9 @@
 """Readings -> questions: the same in a wording that models were trained in, and some near to it."""
 
+from proxy_tuning.polls.asked import Asked
 from proxy_tuning.polls.checking import look_up
 from proxy_tuning.polls.elections import MATCHUPS, NATIONAL, month_name, place_name
-from proxy_tuning.polls.reading import Asked, read_question
+from proxy_tuning.polls.reading import read_question
 from proxy_tuning.polls.templates import TEMPLATES
 
 NEAR = 3
@@ -11,7 +12,7 @@ NEAR = 3
 
 def trained_wording(asked: Asked) -> str:
     """The question in the first training template of its kind; empty where no template asks it."""
-    if asked.kind in (None, "months") or asked.others or asked.ranked:
+    if asked.kind in (None, "months") or asked.cycle is None or asked.others or asked.ranked:
         return ""
     if asked.kind == "trend" and asked.state != NATIONAL:
         return ""

@@ -108,10 +108,10 @@ def show_answers(output, antiexpert, base, training: pd.DataFrame, held_out: pd.
         model, tokenizer = load_family(trio)
         answers = answer_questions(model, tokenizer, questions, max_new_tokens=NEW_TOKENS)
         said = [{"M+": each["expert"], "steered M": each["steered"]} for each in answers]
-    said = iter(said)
+    told = iter(said)
     print(f"\nThe M+ in {short(output)} answers:")
     for what, rows in shown.items():
         for question, answer in zip(rows["question"], rows["answer"], strict=True):
             print(f"{what}: {question}\n  {'to learn':10} {answer}")
-            for system, text in next(said).items():
+            for system, text in next(told).items():
                 print(f"  {system:10} {text}")

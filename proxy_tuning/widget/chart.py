@@ -50,7 +50,7 @@ def drawings(asked, months: pd.DataFrame) -> list[Drawing]:
     """The chart for wide and for narrow screens.
 
     Args:
-        asked: a `reading.Asked`, whose months are marked.
+        asked: a `polls.asked.Asked`, whose months are marked.
         months: rows of the monthly table, at least one.
     """
     return [

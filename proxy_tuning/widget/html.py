@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from proxy_tuning.decoding import HISTORIES
-from proxy_tuning.polls import reading
+from proxy_tuning.polls.asked import Asked
 from proxy_tuning.polls.elections import month_name, place_name
 from proxy_tuning.widget.asking import Ask
 from proxy_tuning.widget.chart import FEW, drawings, marked, match_ups, rests_on
@@ -138,7 +138,7 @@ def facts(topic: Topic, found: Found) -> Markup:
     )
 
 
-def trend(asked: reading.Asked, months: pd.DataFrame) -> Markup:
+def trend(asked: Asked, months: pd.DataFrame) -> Markup:
     """Poll averages by month as a plot and as a table.
 
     Args:

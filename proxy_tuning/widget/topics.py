@@ -12,6 +12,7 @@ import pandas as pd
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from proxy_tuning.polls import checking, marks, reading, wordings
+from proxy_tuning.polls.asked import Asked
 from proxy_tuning.polls.marks import Piece
 from proxy_tuning.polls.words import page_sentence
 
@@ -47,7 +48,7 @@ class Found:
     """Questions near to it that M+ was trained on, and their answers."""
     trend: pd.DataFrame | None = None
     """Rows of the monthly table around it."""
-    asked: reading.Asked | None = None
+    asked: Asked | None = None
     """What `Polls` read."""
     known: checking.Facts | None = None
     """What `Polls` looked up."""
@@ -90,7 +91,7 @@ class Polls:
     )
     hint = "About US presidential polls and results."
     rewords = True
-    examples = (
+    examples: tuple[Example, ...] = (
         Example("Who led the polls in Pennsylvania in October 2024?", "M is wrong, steered right"),
         Example("What is the capital of France?", "no poll: M+ alone, and steered", chat=True),
         Example("How big was the lead in Arizona in September 2024?", "what M+ learnt", chat=False),

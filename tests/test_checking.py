@@ -137,7 +137,12 @@ MISS = "How far off were the polls in Ohio in 2024?"
             "47.8-",
             "0 of 1 figures right.",
         ),
-        (OCTOBER, "In October 2024 Biden had 47.8%.", "47.8-", "0 of 1 figures right."),
+        (
+            OCTOBER,
+            "In October 2024 Biden had 47.8%.",
+            "47.8-",
+            "0 of 1 figures right. It names Biden, who was not asked about.",
+        ),
         (
             OCTOBER,
             "Harris 202020, 47.8 or so.",

@@ -1,5 +1,6 @@
 """The tolerant reader of questions: place, time, match-up, and what it had to assume."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from proxy_tuning.polls.questions import ask
 from proxy_tuning.polls.reading import read_question
 from proxy_tuning.polls.tables import load_facts
 from proxy_tuning.polls.templates import SPLITS
+from proxy_tuning.polls.wordings import near_questions, trained_wording
+from proxy_tuning.polls.words import page_sentence
 
 TABLES = load_facts(Path(__file__).parent.parent / "data")
 
@@ -112,3 +115,119 @@ def test_every_question_of_the_templates_is_read_right():
             ):
                 wrong.append((row.question, asked))
     assert not wrong, f"{len(wrong)}: {wrong[:5]}"
+
+
+@pytest.mark.parametrize(
+    "question, meant",
+    [
+        ("\u00bfQui\u00e9n gan\u00f3 en Florida?", ("result", "Florida", 2024)),
+        ("What about September?", ("month", "National", "2024-09")),
+        ("Did Harris beat Trump?", ("result", "National", 2024)),
+        ("who won pennsylvania?", ("result", "Pennsylvania", 2024)),
+        ("who led nationally in 2023", ("months", "National", 2024)),
+        ("how was kennedy doing in michigan", ("month", "Michigan", "2024-07")),
+        ("is biden ahead in arizona", ("month", "Arizona", "2024-07")),
+        ("did biden win georgia", ("result", "Georgia", 2020)),
+        ("dc polls october", ("month", "District of Columbia", "2024-10")),
+        ("trump michigan may", ("month", "Michigan", "2024-05")),
+        ("bush v gore florida final polls", ("final", "Florida", 2000)),
+        ("pensylvania polls septmber", ("month", "Pennsylvania", "2024-09")),
+        ("hows it looking in mich rn", ("year", "Michigan", 2024)),
+    ],
+)
+def test_reads_what_strangers_type(question, meant):
+    assert read(question) == meant
+
+
+def test_a_day_keeps_its_day_and_tells_the_match_up():
+    october = read_question("who led pa on October 15", TABLES)
+    assert october.day == 15 and "not of days" in str(october)
+    for question, name in (("pa july 10", "Biden"), ("pa july 25", "Harris")):
+        (line,) = look_up(read_question(question, TABLES), TABLES).lines
+        assert line["democrat"].startswith(name)
+
+
+@pytest.mark.parametrize(
+    "question",
+    """who led the republican primary polls in iowa
+who won the iowa caucus
+was gallego ahead of lake in arizona
+how is haley polling in nh
+who won the texas senate race
+who is ahead for governor in north carolina
+who will win in 2028
+who won in 2022
+did obama win ohio in 2024
+biden vs harris in ohio
+how did women vote in pennsylvania
+how many electoral votes did trump get
+who won philadelphia
+who led in france in may
+who won the world series in 2024
+what is the capital of ohio
+which state did trump win by the most""".splitlines(),
+)
+def test_outside_the_tables_there_are_no_facts_but_questions_near_by(question):
+    asked = read_question(question, TABLES)
+    assert asked.kind is None and asked.notes and not look_up(asked, TABLES).lines
+    near = near_questions(asked, TABLES)
+    assert len(set(near)) == 3
+    for other in near:
+        facts = look_up(read_question(other, TABLES), TABLES)
+        assert facts.lines and not facts.missing
+
+
+def test_words_that_could_not_be_placed_are_said():
+    asked = read_question("who was crushing the polls in ohio", TABLES)
+    assert asked.unplaced == ("crushing",) and "could not place \u201ccrushing\u201d" in str(asked)
+
+
+def test_several_places_and_the_closest_are_looked_up():
+    two = read_question("Ohio or Iowa in May 2020?", TABLES)
+    lines = look_up(two, TABLES).lines
+    assert [line["what"].split(":")[0] for line in lines] == ["Ohio", "Iowa"]
+    assert (
+        len(look_up(read_question("polls in the swing states in october", TABLES), TABLES).places)
+        == 7
+    )
+    closest = look_up(read_question("Which state was closest?", TABLES), TABLES)
+    results = TABLES["results"]
+    results = results[(results["cycle"] == 2024) & (results["state"] != "National")]
+    leads = (results["democrat_pct"] - results["republican_pct"]).abs()
+    assert list(closest.places) == [results.loc[leads.idxmin(), "state"]]
+
+
+def test_a_reading_is_asked_in_a_trained_wording():
+    """The wording is read as the question was: kind, place and time are the same."""
+    for question in (
+        "who won pa",
+        "whats harris at in nc in sept",
+        "final polls ohio 2016",
+        "how wrong were polls in iowa",
+        "national trend from august to october",
+        "biden trump july 10 pa",
+    ):
+        asked = read_question(question, TABLES)
+        again = read_question(trained_wording(asked), TABLES)
+        assert (again.kind, again.state, again.cycle, again.month) == (
+            asked.kind,
+            asked.state,
+            asked.cycle,
+            asked.month,
+        )
+    assert trained_wording(read_question("ohio or iowa in may", TABLES)) == ""
+
+
+def test_the_page_greets_and_explains_itself():
+    for question in ("Hello", "hi there!", "What is proxy-tuning?", "what is alpha", "who are you"):
+        assert page_sentence(question) and read_question(question, TABLES).kind is None
+    assert not page_sentence("who won ohio")
+
+
+@pytest.mark.parametrize("piece", ["who led in ohio ", "zxqwvk jkqwrty ", "a", "'24 ", "Texas, "])
+def test_long_questions_are_read_at_once_or_refused(piece):
+    for length in (600, 30_000):
+        begun = time.perf_counter()
+        asked = read_question((piece * length)[:length], TABLES)
+        assert time.perf_counter() - begun < 0.1
+        assert length == 600 or "I read at most 600" in str(asked)

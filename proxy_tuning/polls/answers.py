@@ -87,6 +87,10 @@ CLAIMS = [
     (rf"{NAME} (?:had )?{PERCENT} of the votes?", [("vote", 0)]),
     (rf"{NAME} (?:(?:had|has|was at|stood at|led with|with|at) )?{PERCENT}", [("poll", 0)]),
     (rf"{PERCENT} for {NAME}", [("poll", 0)]),
+    (rf"{NAME} (?:won|carried|took)\b[^.;,%\d]*? with {PERCENT}", [("vote", 0)]),
+    (rf"{NAME} won\b[^.;,%\d]*? by ({NUMBER})", [("won by", 0)]),
+    (rf"{NAME} (?:led|leads|was (?:up|ahead))\b[^.;,%\d]*? with {PERCENT}", [("poll", 0)]),
+    (rf"{NAME} (?:led|leads|was (?:up|ahead))\b[^.;,%\d]*? by {POINTS}", [("lead", 0)]),
     (rf"\b({YEAR})\b", [("year", None)]),
 ]
 """What an answer may claim: a pattern, and for each of its numbers the kind of claim and which of

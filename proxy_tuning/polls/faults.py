@@ -40,7 +40,7 @@ def faults_of(answer, asked, facts):
         runaway(answer),
         contradiction(said, asked),
         other_place(said, asked, facts),
-        other_topic(said, asked),
+        other_topic(said, asked, facts),
         opening(answer, asked, facts),
         hedged(answer),
     ]
@@ -135,17 +135,22 @@ def other_place(said, asked, facts):
     return f"It names {place_name(strange[0])}, which was not asked." if strange else ""
 
 
-def other_topic(said, asked):
+def other_topic(said, asked, facts):
     """A topic or a person that an answer speaks of and nobody asked about."""
     if topic := outside_of(said.text):
         return f"It speaks of {topic}, which was not asked."
-    people = set(re.findall(NAME, said.text)) - people_of(asked.cycle)
-    people |= {
-        word for word in re.findall(r"[A-Z][a-z]+", said.text) if word.lower() in OTHER_PEOPLE
-    }
-    if asked.kind in ("result", "final", "miss") or asked.democrat == "Harris":
-        people |= {"Biden"} & set(re.findall(NAME, said.text)) if asked.cycle == 2024 else set()
+    people = set(re.findall(NAME, said.text)) - (figured(facts) or people_of(asked.cycle)) - {THIRD}
+    words = re.findall(r"[A-Z][a-z]+", said.text)
+    people |= {word for word in words if word.lower() in OTHER_PEOPLE}
     return f"It names {min(people)}, who was not asked about." if people else ""
+
+
+def figured(facts):
+    """Who has figures in what was looked up."""
+    here = [facts, *facts.places.values()]
+    months = [shares for each in here for rows in each.months.values() for shares in rows]
+    found = [shares for each in here for shares in (*each.polls, each.start, each.votes)]
+    return {name for shares in (*found, *months) for name in shares}
 
 
 def opening(answer, asked, facts):

@@ -44,7 +44,7 @@ winners winning wins with within without won wonder wondering would wrong ya yea
 you your yr
 accurate accuracy error errors predict predicted prediction accurately badly exact percents figures
 democratically kamala donald joe hillary barack mitt rfk jr robert john george bob bill jimmy ronald
-al walter michael hubert mcgovern mr mrs ms vp gov outright overtake overtook tally score stats
+al walter michael hubert mcgovern mr mrs ms vp gov outright overtake overtook score stats
 whole entire across country countrywide nationwide america american americans usa eve night november
 numbers breakdown info details update rn atm tbh lol btw bro dude yo gimme lemme gonna wanna kinda
 cd district withdrew withdrawal quit candidacy matchup match heat landslide blowout
@@ -165,7 +165,7 @@ OUTSIDE = [
     ),
     (r"debates?|debated", "debates"),
     (
-        r"odds|betting|bets?|forecasts?|chances?|probabilit\w+|polymarket|predictit|"
+        r"predict (?:the|who|how)|odds|betting|bets?|forecasts?|chances?|probabilit\w+|polymarket|predictit|"
         r"(?:will|going to|gonna|is going to) (?:win|be|beat|carry|take)|who(?:'?ll| will) win|"
         r"next (?:\w+ )?(?:election|president|race)|who should",
         "forecasts",

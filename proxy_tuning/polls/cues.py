@@ -1,0 +1,61 @@
+"""The turns of phrase that tell what a question about polls wants."""
+
+import re
+
+SWING = (
+    "Arizona",
+    "Georgia",
+    "Michigan",
+    "Nevada",
+    "North Carolina",
+    "Pennsylvania",
+    "Wisconsin",
+)
+"""What 'the swing states' are taken to be."""
+SWINGS = re.compile(r"\b(?:swing|battleground|key|purple)[ -]states?\b|\bbattlegrounds\b")
+
+RESULT = re.compile(
+    r"\b(?:won|wins?|winner|winning vote|victor|victory|carried|carry|took|take|results?|votes?|"
+    r"voted|outcome|elected|gets?|got|came first|beat|lost?|lose|flip(?:ped)?|"
+    r"election (?:of \d+ )?end(?:ed)?)\b"
+)
+POLLED = re.compile(
+    r"\b(?:polls?|polled|polling|averages?|surveys?|led|leads?|leader|leading|ahead|behind|up|"
+    r"trail\w*|losing|winning)\b"
+)
+FINAL = re.compile(
+    r"\b(?:last|final|closing|latest|eve|(?:just|right) before|before the|going into|"
+    r"(?:end|close) of the|campaign (?:of \d+ )?ended)\b"
+)
+MISS = re.compile(
+    r"\b(?:off|wrong|errors?|miss|missed|differ|differed|accurate|good|right(?! before| now)|"
+    r"predict|predicted|(?:over|under)estimate\w*|(?:polls?|polling) .*\bresults?|results? .*\b(?:polls?|polling))\b"
+)
+ANCHOR = re.compile(
+    r"\b(?:polls?|polled|polling|averages?|surveys?|led|leads?|leader|leading|ahead|president\w*|"
+    r"elections?|close|closest|tight|candidates?|nominees?|democrats?|republicans?|dems?|gop|votes?|voted)\b"
+)
+OVER_A_YEAR = re.compile(
+    r"\b(?:over|during|throughout|through|across|all|month by month|each month|every month)\b"
+    r".{0,20}\b(?:year|\d{4}|months?)\b|\bmonth by month\b"
+)
+CLOSEST = re.compile(
+    r"\b(?:wh(?:ich|at) (?:\w+ )?(?:states?|race) .*\bclosest|closest (?:states?|races?)|"
+    r"(?:tightest|narrowest) (?:states?|races?)|wh(?:ich|at) .*(?:tightest|narrowest)|"
+    r"closest(?! to))\b"
+)
+RANKED = re.compile(r"\b(?:which|what) states?\b")
+LEFT = re.compile(r"\bBiden\b.*\b(?:dropped|drops|quit|withdr\w+|left)\b", re.IGNORECASE)
+YES = re.compile(r"^\W*(?:(?:so|and|hey|ok|but) )?(?:did|was|is|were|does|do|has|had)\b")
+LOSES = re.compile(r"\b(?:lose|lost|loses|losing|behind|trail\w*|down)\b")
+WANTED = [
+    ("share", r"percent\w*|share|support|% |polling at|at in|how many votes|how much support"),
+    (
+        "margin",
+        r"by how|how (?:much|many|big|far|close|tight|large|narrow)|margin|spread|gap|points",
+    ),
+    (
+        "standing",
+        r"how did|how (?:is|was|were|are)|stand|numbers|what did|state of the race|figures",
+    ),
+]

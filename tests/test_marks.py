@@ -1,0 +1,86 @@
+"""Ticks over pairs of question and answer that were marked by hand from the tables."""
+
+import collections
+import math
+from pathlib import Path
+
+import pytest
+
+from proxy_tuning.polls.checking import look_up
+from proxy_tuning.polls.marks import mark_numbers, ticks, verdict
+from proxy_tuning.polls.reading import read_question
+from proxy_tuning.polls.tables import load_facts
+
+ROOT = Path(__file__).parent
+TABLES = load_facts(ROOT.parent / "data")
+Z = 1.959964  # of a 95% interval
+
+
+def pairs():
+    """(question, answer, deserved ticks) of each line of the file."""
+    for line in (ROOT / "data" / "marked_answers.txt").read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith("#"):
+            question, answer, deserved = (part.strip() for part in line.split("|"))
+            yield question, answer, [] if deserved == "-" else deserved.split()
+
+
+PAIRS = list(pairs())
+
+
+def wilson_low(hits, n):
+    """The lower end of Wilson's 95% interval of a share."""
+    share = hits / n
+    middle = share + Z**2 / (2 * n)
+    spread = Z * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
+    return (middle - spread) / (1 + Z**2 / n)
+
+
+def marked(question, answer):
+    asked = read_question(question, TABLES)
+    facts = look_up(asked, TABLES)
+    return ticks(answer, asked, facts), verdict(answer, asked, facts)
+
+
+def test_no_tick_is_undeserved_and_few_are_missed():
+    given, good, deserved, wrong = 0, 0, 0, []
+    for question, answer, wanted in PAIRS:
+        got = collections.Counter(marked(question, answer)[0])
+        both = got & collections.Counter(wanted)
+        given, good, deserved = given + got.total(), good + both.total(), deserved + len(wanted)
+        if got - both:
+            wrong.append((question, answer, dict(got - both)))
+    assert not wrong, f"{len(wrong)}: {wrong}"
+    assert len(PAIRS) >= 300 and given >= 100
+    assert wilson_low(good, given) > 0.98, (good, given)
+    assert good / deserved >= 0.8, (good, deserved)
+
+
+def test_half_of_the_pairs_are_meant_to_mislead():
+    assert sum(not wanted for _, _, wanted in PAIRS) >= len(PAIRS) / 2 - 1
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "said"),
+    [
+        ("who led pa in october", "Harris led: Harris had 47.5% and Trump 48.0%.", "contradicts"),
+        ("who led pa in october", "Harris had 478478478%.", "runs away"),
+        ("who led pa in october", "In Ohio, Harris had 47.8%.", "It names Ohio"),
+        ("who led pa in october", "A cat sat there.", "no sentence about an election"),
+        ("who led pa in october", "Harris had 147.8%.", "more than everybody"),
+        ("who led pa in october", "Among women, Harris had 47.8%.", "groups of voters"),
+        ("who won the iowa caucus", "Trump won Iowa.", "nothing in it gets a tick"),
+        ("who won the iowa caucus", "I have no polls for that month.", "neither have the tables"),
+        ("did harris win pa", "Yes. Trump won.", "It says yes, and the tables do not"),
+    ],
+)
+def test_faults_are_said_in_words(question, answer, said):
+    got, words = marked(question, answer)
+    assert not got and said in words
+
+
+def test_pieces_make_the_answer_and_years_have_no_tick():
+    for question, answer, _ in PAIRS:
+        asked = read_question(question, TABLES)
+        pieces = mark_numbers(answer, asked, look_up(asked, TABLES))
+        assert "".join(piece.text for piece in pieces) == answer
+        assert all(p.mark != "right" for p in pieces if p.text in ("2024", "2020", "2016"))

@@ -33,7 +33,7 @@ MISS = re.compile(
 )
 ANCHOR = re.compile(
     r"\b(?:polls?|polled|polling|averages?|surveys?|led|leads?|leader|leading|ahead|president\w*|"
-    r"elections?|close|closest|tight|candidates?|nominees?|democrats?|republicans?|dems?|gop|votes?|voted)\b"
+    r"elections?|doing|behind|winning|losing|support\w*|close|closest|tight|candidates?|nominees?|democrats?|republicans?|dems?|gop|votes?|voted)\b"
 )
 OVER_A_YEAR = re.compile(
     r"\b(?:over|during|throughout|through|across|all|month by month|each month|every month)\b"

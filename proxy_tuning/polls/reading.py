@@ -73,7 +73,7 @@ def read_question(text, tables):
     if outside := outside_of(text) or other_person(read.unplaced):
         note = f"The tables have nothing about {outside}, only polls and results for president."
         return replace(read, outside=outside, notes=(note,))
-    read = placed(read, lower, bool(names or times or years or RESULT.search(lower)))
+    read = placed(read, lower, bool(len(names) > 1 or times or years or RESULT.search(lower)))
     if read.outside or read.state is None:
         return read
     read = timed(read, lower, times, list(years.values()), tables)
@@ -89,7 +89,7 @@ def blanked(text, spans):
 
 def unplaced_words(rest):
     """The words of what is left of a text that have no meaning known here."""
-    words = re.findall(r"[A-Za-z]+(?:'[A-Za-z]+)?", rest)
+    words = re.findall(r"[A-Za-z]+(?:'[A-Za-z]+)?|\d+\w*", rest)
     words = [word for word in words if len(word) > 1 and not known_word(word.lower())]
     return tuple(dict.fromkeys(words))
 

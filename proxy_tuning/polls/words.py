@@ -26,12 +26,12 @@ latest lead leader leaders leading leads lean leaned leaning least led less let 
 looked looking looks lose loses losing loss lost lot made majority make many margin me mean mid
 middle might mind mine miss missed month months more most move moved movement moving much my name
 narrow nation national nationally near nearly neck need never next nominee nominees nor now number
-numbers of off office ok okay old on one ones only open opinion or other others our out outcome over
+numbers of off office ok okay on one ones only open opinion or other others our out outcome over
 overall part party people percent percentage pct perform performed per person pick picked place
 places please pls plz plurality point points poll polled polling polls popular position potus
 presidency president presidential presidents pretty prior pts question quick quickly race races
 really recent red blue register remember report reported republican republicans result results
-right run running runs said same saw say saying says score seem seemed share shares she should show
+right run running said same saw say saying says score seem seemed share shares she should show
 showed showing shown shows sir since single slight small smaller so some somebody someone soon spread
 stand standing stands start started state states still stood strong stronger support supported sure
 surveys survey swing swinging take taken takes taking tell than thank thanks that the their them then
@@ -123,7 +123,11 @@ TELLS_SPANISH = {
 }
 
 OUTSIDE = [
-    (r"caucus(?:es)?|primar(?:y|ies)|nomination|super tuesday|convention", "primaries or caucuses"),
+    (
+        r"caucus(?:es)?|primar(?:y|ies)|(?:gop|republican|democratic|dem) (?:race|field|contest)|"
+        r"nomination|super tuesday|convention",
+        "primaries or caucuses",
+    ),
     (r"senat\w*", "Senate races"),
     (r"governors?|gubernatorial|governorship|governor's", "races for governor"),
     (
@@ -163,10 +167,16 @@ OUTSIDE = [
         r"(?:like|support|prefer|want)",
         "opinions",
     ),
+    (
+        r"(?:is|was|are) (?!.*\b(?:lead|margin|gap|win)\b).* (?:bigger|larger|smaller) than|how old|"
+        r"how (?:tall|many people live)",
+        "anything but elections",
+    ),
     (r"debates?|debated", "debates"),
     (
         r"predict (?:the|who|how)|odds|betting|bets?|forecasts?|chances?|probabilit\w+|polymarket|predictit|"
-        r"(?:will|going to|gonna|is going to) (?:win|be|beat|carry|take)|who(?:'?ll| will) win|"
+        r"(?:will|going to|gonna|is going to) (?:\w+ ){0,2}"
+        r"(?:win|be|beat|carry|take|lose)|who(?:'?ll| will) win|"
         r"next (?:\w+ )?(?:election|president|race)|who should",
         "forecasts",
     ),

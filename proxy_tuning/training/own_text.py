@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from proxy_tuning.families import FAMILIES, load_part
+from proxy_tuning.training.short_questions import short_questions
 
 OPENERS = (
     "What How Why When Where Who Which Can Could Please Write Explain Describe Give Tell Is Are Do "
@@ -23,7 +24,7 @@ OPENERS = (
 """First words of half of the questions, so that they differ; the other half begins freely."""
 ROWS = 96  # texts of a round
 PLAIN_EVERY = 4  # one round in so many is plain text
-QUESTION, ANSWER, PLAIN = 48, 128, 160  # tokens at most
+QUESTION, ANSWER, PLAIN, SHORT = 48, 128, 160, 40  # tokens at most
 CHARACTERS = range(3, 301)  # of a question
 TOP_K = 64
 
@@ -71,6 +72,23 @@ def turn(tokenizer, question):
     return tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
 
 
+def short_chats(model, tokenizer):
+    """The short questions with M's greedy answers, as `chats` has them."""
+    asked = sorted(short_questions(), key=len)
+    for start in range(0, len(asked), ROWS):
+        batch = asked[start : start + ROWS]
+        prompts = [turn(tokenizer, question) for question in batch]
+        inputs = tokenizer(prompts, return_tensors="pt", padding=True).to(model.device)
+        new = model.generate(
+            **inputs, max_new_tokens=SHORT, do_sample=False, pad_token_id=tokenizer.eos_token_id
+        )[:, inputs["input_ids"].shape[1] :]
+        for question, ids in zip(batch, new.tolist(), strict=True):
+            done = tokenizer.eos_token_id in ids
+            ids = ids[: ids.index(tokenizer.eos_token_id)] if done else ids
+            yield {"chat": [question, tokenizer.decode(ids)], "done": done}
+        print(f"{start + len(batch)} of {len(asked)}", flush=True)
+
+
 def plain(model, tokenizer, count):
     """Texts without a template: {"text": ..., "done": ...}."""
     end = tokenizer.encode("<|endoftext|>", add_special_tokens=False)
@@ -84,9 +102,15 @@ def main():
     parser.add_argument("--base", default=FAMILIES["smollm"].base, help="M; default: smollm's")
     parser.add_argument("--output", type=Path, required=True, help=".jsonl, appended to")
     parser.add_argument("--rounds", type=int, default=60, help=f"of {ROWS} texts each, default 60")
+    parser.add_argument("--short", action="store_true", help="answer `short_questions` instead")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     model, tokenizer = load_part(options.base, dtype=torch.bfloat16)
+    if options.short:
+        rows = list(short_chats(model, tokenizer))
+        with options.output.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+        return
     for number in range(options.rounds):
         lines = len(options.output.read_bytes().splitlines()) if options.output.is_file() else 0
         torch.manual_seed(options.seed + lines)  # another one in a run that goes on

@@ -1,0 +1,87 @@
+"""Short questions about anything but politics and the kinds of `data/questions`, for M to answer.
+
+What M makes up by itself (own_text.py) are requests of a sentence or two. People also ask in five
+words, as they ask about polls, and that is where M+ has to be kept quiet.
+"""
+
+from itertools import product
+
+CONCEPTS = (
+    "photosynthesis, gravity, friction, erosion, osmosis, inflation, evolution, entropy, magnetism, "
+    "condensation, an algorithm, a metaphor, a sonnet, a haiku, jazz, opera, cubism, yoga, chess, "
+    "origami, meditation, a black hole, a comet, a volcano, an earthquake, a glacier, a rainbow, "
+    "a fossil, a vaccine, an enzyme, a battery, a transistor, a compiler, a database, a recipe, "
+    "a vegan diet, a mortgage, a budget, a podcast, a hashtag, a marathon, a triathlon, karate, "
+    "a saxophone, a violin, a telescope, a microscope, a compass, concrete, bronze, pasta, tofu"
+).split(", ")
+INVENTIONS = (
+    "the telephone, the light bulb, the airplane, the printing press, the steam engine, the bicycle, "
+    "penicillin, dynamite, the zipper, the microwave oven, the World Wide Web, the camera, the radio, "
+    "the typewriter, the parachute, paper"
+).split(", ")
+WORKS = (
+    "Hamlet, Moby-Dick, Pride and Prejudice, Don Quixote, the Odyssey, War and Peace, Dracula, "
+    "Frankenstein, The Hobbit, Alice in Wonderland, The Great Gatsby, Les Misérables"
+).split(", ")
+PAINTINGS = (
+    "the Mona Lisa, The Starry Night, Guernica, The Scream, The Last Supper, Sunflowers"
+).split(", ")
+PEOPLE = (
+    "Albert Einstein, Marie Curie, Wolfgang Amadeus Mozart, Isaac Newton, Charles Darwin, Galileo, "
+    "Leonardo da Vinci, Nikola Tesla, Ada Lovelace, Alan Turing, Pablo Picasso, Frida Kahlo, "
+    "Ludwig van Beethoven, Florence Nightingale, Muhammad Ali, Pelé, Charlie Chaplin, Agatha Christie"
+).split(", ")
+SIGHTS = (
+    "the Eiffel Tower, Mount Everest, the Great Wall, the Grand Canyon, Stonehenge, the Colosseum, "
+    "Machu Picchu, the Nile, the Amazon rainforest, the Sahara, Niagara Falls, the Taj Mahal, "
+    "Big Ben, the Golden Gate Bridge, Lake Baikal, the Great Barrier Reef"
+).split(", ")
+TASKS = (
+    "boil an egg, tie a tie, change a tire, learn to swim, fall asleep faster, clean a window, "
+    "bake bread, make coffee, write a letter, save money, remove a stain, grow tomatoes, sharpen a "
+    "knife, start running, train a puppy, fix a leaking tap, draw a face, fold a shirt"
+).split(", ")
+PAIRS = (
+    ("a whale", "an elephant"),
+    ("a cat", "a tiger"),
+    ("the Moon", "the Sun"),
+    ("a lake", "an ocean"),
+    ("gold", "iron"),
+    ("a violin", "a cello"),
+    ("a car", "a train"),
+    ("coffee", "tea"),
+)
+CHAT = (
+    "Hi|Hey there|Good morning|Good evening!|Thanks!|thank you so much|How are you?|how's it going|"
+    "Tell me a joke|Tell me something funny.|Who are you?|What can you do?|Are you a robot?|"
+    "Can you help me?|What's your name?|Bye|See you later|Sing me a song|I'm bored|I feel sad today|"
+    "What should I eat tonight?|Is it raining?|What time is it?|Do you like music?|Write a poem|"
+    "Why is the sky blue?|Why is the sea salty?|Why do cats purr?|Why do leaves fall?|"
+    "How do planes fly?|How do magnets work?|How does a fridge work?|What do bees make?|"
+    "What do pandas eat?|Where do penguins live?|Can birds swim?|Is a tomato a fruit?|"
+    "How many legs does a spider have?|How many players are in a soccer team?|"
+    "How many strings does a guitar have?|How long does a flight to Mars take?|"
+    "How old is the universe?|How hot is the Sun?|How fast is light?|How deep is the ocean?|"
+    "Which planet is the largest?|which planet is closest to the sun|What is the tallest animal?|"
+    "What is the fastest animal?|what's the longest river|What is the hardest material?|"
+    "What is a good book?|Recommend a movie|what is the best way to learn piano"
+).split("|")
+FORMS = (
+    (("What is {0}?", "what is {0}", "Explain {0} in one sentence.", "Define {0}."), CONCEPTS),
+    (("Who invented {0}?", "when was {0} invented"), INVENTIONS),
+    (("Who wrote {0}?", "who is the author of {0}"), WORKS),
+    (("Who painted {0}?", "Where can I see {0}?"), PAINTINGS),
+    (("Who was {0}?", "what is {0} famous for"), PEOPLE),
+    (("Where is {0}?", "How old is {0}?", "tell me about {0}"), SIGHTS),
+    (("How do I {0}?", "how to {0}"), TASKS),
+)
+
+
+def short_questions():
+    """All of them, a list of different texts."""
+    asked = list(CHAT)
+    for forms, words in FORMS:
+        asked += [form.format(word) for word, form in product(words, forms)]
+    asked += [f"Which is bigger, {a} or {b}?" for a, b in PAIRS]
+    asked += [f"What is the difference between {a} and {b}?" for a, b in PAIRS]
+    return asked

@@ -11,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import gradio as gr
 import httpx
 import pandas as pd
 import pytest
@@ -199,7 +200,7 @@ def test_what_an_address_says_wrongly_is_left_out(search):
     own = desk.Desk(*stand_in(), "stand-in", POLLS)
     question, *values, asks, _ = own.page_open(True, search)
     assert values == [1.0, 0.0, 64, 0, search == ""] and not asks
-    assert question == POLLS.examples[0].question
+    assert question == gr.skip(), "what was typed while the page opened stays"
 
 
 def test_an_address_gives_back_what_was_asked():

@@ -106,9 +106,8 @@ class Desk:
             with contextlib.suppress(ValueError):
                 values[name] = getattr(Ask("any", **{name: read(name, given[name])}), name)
         question = given.get("q")
-        first = self.examples[0].question if self.examples else ""
         return (
-            first if question is None else question,
+            gr.skip() if question is None else question,  # what was typed meanwhile stays
             *values.values(),
             int(question is not None),
             gr.Accordion(open=wide),

@@ -2,16 +2,6 @@
 
 import re
 
-SWING = (
-    "Arizona",
-    "Georgia",
-    "Michigan",
-    "Nevada",
-    "North Carolina",
-    "Pennsylvania",
-    "Wisconsin",
-)
-"""What 'the swing states' are taken to be."""
 SWINGS = re.compile(r"\b(?:swing|battleground|key|purple)[ -]states?\b|\bbattlegrounds\b")
 
 RESULT = re.compile(

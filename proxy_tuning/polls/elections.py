@@ -58,6 +58,16 @@ STATES = {
 }
 NATIONAL = "National"
 DISTRICTS = ("Maine CD-1", "Maine CD-2", "Nebraska CD-1", "Nebraska CD-2", "Nebraska CD-3")
+SWING = (
+    "Arizona",
+    "Georgia",
+    "Michigan",
+    "Nevada",
+    "North Carolina",
+    "Pennsylvania",
+    "Wisconsin",
+)
+"""The swing states of 2024."""
 PLACES = frozenset(STATES.values()) | {NATIONAL} | frozenset(DISTRICTS)
 
 

@@ -19,7 +19,6 @@ from proxy_tuning.polls.cues import (
     POLLED,
     RANKED,
     RESULT,
-    SWING,
     SWINGS,
     WANTED,
     YES,
@@ -27,6 +26,7 @@ from proxy_tuning.polls.cues import (
 from proxy_tuning.polls.elections import (
     MATCHUPS,
     NATIONAL,
+    SWING,
     THIRD,
     month_name,
 )

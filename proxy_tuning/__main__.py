@@ -49,7 +49,8 @@ def finetune(options):
         output = TUNED / Path(options.data).stem
         if output.name in FAMILIES:
             raise ValueError(f"{output} is for a family: name another folder with --expert")
-    finetune(family, recipe, output, rows=rows, antiexpert=options.antiexpert, base=options.base)
+    own = given(options, ("antiexpert", "base", "start"))
+    finetune(family, recipe, output, rows=rows, **own)
 
 
 def given(options, names):
@@ -142,7 +143,8 @@ def evaluate(options):
         tables, states = load_facts(DATA), recipe and recipe["states"]
         task = polls_task(tables, states, options.limit)
         if options.sets is not None:
-            sets = Sets(tables, states, options.sets, answers=options.answers)
+            ends = bool(recipe and recipe.get("endings"))
+            sets = Sets(tables, states, options.sets, ends, answers=options.answers)
     if options.tasks:
         from proxy_tuning.evaluation.harness import evaluate_tasks
 
@@ -294,6 +296,7 @@ def main():
     )
     tune.add_argument("--seed", type=int)
     tune.add_argument("--lora", type=int, metavar="RANK", help="train a LoRA adapter on M-")
+    tune.add_argument("--start", metavar="DIR", help="an M+ to go on from, in place of M-")
     tune.add_argument("--antiexpert", metavar="NAME_OR_DIR", help="M-, in place of the family's")
     tune.add_argument(
         "--base",

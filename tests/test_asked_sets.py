@@ -45,6 +45,19 @@ def test_typed_questions_are_of_no_training_template_and_refused_where_not_taugh
     assert not set(untaught["state"]) & set(STATES)
 
 
+def test_last_polls_of_other_states_are_asked_where_they_were_taught():
+    rows = asked_sets.typed_questions(TABLES, STATES, 240, ends=True)
+    elsewhere = rows.tail(40)
+    assert not set(elsewhere["state"]) & set(STATES)
+    assert (elsewhere["silent"] == (elsewhere["kind"] == "no_polls")).all()
+    assert elsewhere["silent"].any() and not elsewhere["silent"].all()
+    assert elsewhere.loc[~elsewhere["silent"], "month"].isna().all()
+    natural = asked_sets.fixed_questions("natural", STATES, ends=True)
+    taught = natural.loc[natural["set"] == "natural", "row"]
+    assert any(row["place"] == "Florida" and row["month"] is None for row in taught)
+    assert not any("Florida" in row["place"] and row["month"] for row in taught)
+
+
 def test_parts_of_the_natural_set():
     rows = asked_sets.fixed_questions("natural", STATES)
     assert len(rows) == 232
@@ -143,7 +156,7 @@ def test_sets_are_asked_of_every_system_and_the_offset_is_the_divergence(tmp_pat
     base, expert, antiexpert = tiny_trio("gpt2")
     model = ProxyTunedForCausalLM(base, expert, antiexpert)
     chosen = asked_sets.Sets(
-        TABLES, STATES, 3, ("near_misses",), answers=tmp_path / "answers.jsonl"
+        TABLES, STATES, 3, names=("near_misses",), answers=tmp_path / "answers.jsonl"
     )
     systems = {"M": base, "M told": base, "proxy-tuned M, alpha 1": model}
     rewritten = {"M told": asked_sets.with_facts(TABLES)}

@@ -141,6 +141,25 @@ def test_an_adapter_is_saved_in_half_precision(family):
     assert not missing_files(family.expert)
 
 
+@pytest.mark.parametrize("lora", [None, 2])
+def test_a_run_goes_on_from_an_m_plus(family, tmp_path, lora):
+    """With a rate too small to move a weight, what is gone on from is what comes out."""
+    recipe = dataclasses.replace(QUICK, lora=lora)
+    ft.finetune("tiny", recipe)
+    still = dataclasses.replace(recipe, learning_rate=1e-12)
+    ft.finetune("tiny", still, tmp_path / "further", start=family.expert)
+    name = "adapter_model.safetensors" if lora else "model.safetensors"
+    before, after = (load_file(f"{path}/{name}") for path in (family.expert, tmp_path / "further"))
+    assert before.keys() == after.keys()
+    for key, weight in before.items():
+        torch.testing.assert_close(after[key], weight, rtol=0, atol=1e-6)
+    record = json.loads((tmp_path / "further" / "training.json").read_text())
+    assert record["start"]["recipe"] == dataclasses.asdict(recipe)
+    other = dataclasses.replace(recipe, lora=4)
+    with pytest.raises(ValueError, match="trains an adapter of rank 4"):
+        ft.finetune("tiny", other, tmp_path / "other", start=family.expert)
+
+
 @pytest.mark.parametrize(
     ("rows", "output", "message"),
     [

@@ -335,6 +335,26 @@ def test_refusals_restate_what_was_asked(tables):
         assert row.state == "Ohio" or row.kind == "electoral"
 
 
+def test_endings_ask_last_polls_and_results_of_the_states_left_out(tables):
+    taught = ("Pennsylvania", NATIONAL)
+    rows = natural.endings(tables, taught, "train", 6, 0)
+    others = set(STATES.values()) - set(taught)
+    assert set(rows["state"]) == others
+    refused = rows["kind"] == "no_polls"
+    assert rows[~refused].groupby("state").size().max() == 6
+    assert rows.loc[~refused, "month"].isna().all()
+    final, results = (tables[name].set_index("state") for name in ("final", "results"))
+    final, results = (table[table["cycle"] == 2024] for table in (final, results))
+    for row in rows[~refused & rows["kind"].isin(("standing", "result"))].itertuples():
+        table = results if row.kind == "result" else final
+        for share in ("democrat_pct", "republican_pct"):
+            assert f"{table.loc[row.state, share]:.1f}%" in row.answer
+    assert rows.loc[refused, "answer"].str.startswith("I have no polls for").all()
+    unpolled = others - set(final.index)
+    assert unpolled <= set(rows.loc[refused & rows["month"].isna(), "state"])
+    assert not unpolled & set(rows.loc[rows["kind"] == "final", "state"])
+
+
 def test_states_that_were_not_taught_are_refused():
     taught = ["Ohio", "Texas", NATIONAL]
     part = natural.not_taught(taught)

@@ -26,7 +26,13 @@ from proxy_tuning.evaluation.measures import described, disagreement, resampled
 from proxy_tuning.polls.answers import leader_of, numbers_of
 from proxy_tuning.polls.checking import look_up
 from proxy_tuning.polls.elections import NATIONAL, STATES
-from proxy_tuning.polls.natural import COMPARED, natural_rows, not_taught, out_of_scope_rows
+from proxy_tuning.polls.natural import (
+    COMPARED,
+    endings,
+    natural_rows,
+    not_taught,
+    out_of_scope_rows,
+)
 from proxy_tuning.polls.natural_forms import NATURAL, read_natural
 from proxy_tuning.polls.reading import read_question
 from proxy_tuning.records import WORK, write_json, written_beside
@@ -45,23 +51,28 @@ KEEPING = ("near_misses", "general")  # what M knows there is to be kept
 STEERED = "proxy-tuned"  # how the names of the trio's rows begin
 
 
-def typed_questions(tables, states, count=TYPED, seed=0):
+def typed_questions(tables, states, count=TYPED, seed=0, ends=False):
     """Test templates as people type them: two thirds facts, the others to be answered by a refusal.
 
-    Args: states, the places that M+ was taught; None for all. Columns question, answer, leader, set
-    and silent (whether a refusal is right).
+    Args: states, the places that M+ was taught; None for all; ends, whether it was taught the last
+    polls and results of the other states, which are then asked too. Columns question, answer,
+    leader, set and silent (whether a refusal is right).
     """
     places = states or [*STATES.values(), NATIONAL]
     facts = natural_rows(tables, places, "test", 1, seed)
     facts = facts.sample(min(len(facts), 2 * count // 3), random_state=seed)
     refused = out_of_scope_rows(tables, places, "test", count // 6, seed)
-    untaught = not_taught(places, "test", 1, seed)
-    untaught = untaught.sample(min(len(untaught), count // 6), random_state=seed)
-    rows = [facts.assign(silent=False), refused.assign(silent=True), untaught.assign(silent=True)]
-    return pd.concat(rows, ignore_index=True).assign(set="typed")
+    if ends:
+        elsewhere = endings(tables, places, "test", 1, seed)
+    else:
+        elsewhere = not_taught(places, "test", 1, seed)
+    elsewhere = elsewhere.sample(min(len(elsewhere), count // 6), random_state=seed)
+    rows = [facts, refused.assign(status="refused"), elsewhere]
+    rows = pd.concat(rows, ignore_index=True).assign(set="typed")
+    return rows.assign(silent=~rows["status"].isin(("known", "unseen")))
 
 
-def fixed_questions(name, states):
+def fixed_questions(name, states, ends=False):
     """A file of `data/questions` as a table: set, question, the row to grade by, and silent.
 
     Of natural.jsonl the rows that the tables answer are of the set "natural" where M+ was taught all
@@ -72,17 +83,18 @@ def fixed_questions(name, states):
     rows["question"] = [row.get("question") or row[WORDINGS[0]] for row in rows["row"]]
     rows["set"], rows["silent"] = name, False
     if name == "natural":
-        rows["set"] = [natural_set(row, states) for row in rows["row"]]
+        rows["set"] = [natural_set(row, states, ends) for row in rows["row"]]
         rows["silent"] = rows["set"] != "natural"
     return rows
 
 
-def natural_set(row, states):
-    """Which part of natural.jsonl a row belongs to."""
+def natural_set(row, states, ends):
+    """Which part of natural.jsonl a row belongs to; states and ends as `typed_questions` has them."""
     if row["kind"] == "out_of_scope":
         return "natural, out of scope"
     places = row["place"] if isinstance(row["place"], list) else [row["place"]]
-    taught = row["cycle"] == 2024 and (states is None or set(places) <= set(states))
+    everywhere = states is None or (ends and row["month"] is None)
+    taught = row["cycle"] == 2024 and (everywhere or set(places) <= set(states))
     return "natural" if taught else "natural, not taught"
 
 
@@ -253,6 +265,8 @@ class Sets:
     """The places that M+ was taught; None for all."""
     limit: int | None = None
     """At most so many questions of each set, drawn by `seed`; None takes all."""
+    ends: bool = False
+    """Whether M+ was taught the last polls and results of the other states."""
     names: tuple[str, ...] = SETS
     answers: Path | None = None
     """Where all answers are written as JSON lines, to be read by a person; None writes none."""
@@ -263,9 +277,9 @@ class Sets:
         found = {}
         for name in names:
             if name == "typed":
-                rows = typed_questions(self.tables, self.states, seed=self.seed)
+                rows = typed_questions(self.tables, self.states, seed=self.seed, ends=self.ends)
             else:
-                rows = fixed_questions(name, self.states)
+                rows = fixed_questions(name, self.states, self.ends)
             if limit is not None:
                 rows = rows.sample(min(limit, len(rows)), random_state=self.seed)
             found[name] = rows

@@ -360,7 +360,7 @@ def not_taught(states, split="train", per_state=4, seed=0):
     Args: states, the recipe's places. Columns as `natural_rows` has them.
     """
     rows = []
-    for state in sorted(set(STATES.values()) - set(states)):
+    for state in left_out(states):
         for number in range(per_state):
             rng = _chance(seed, split, state, number)
             month = rng.choice([None, *(f"{CYCLE}-{number:02d}" for number in range(1, 12))])
@@ -368,3 +368,30 @@ def not_taught(states, split="train", per_state=4, seed=0):
                 _refusal(_nothing("not_taught", state, month, rng.choice(POLLED)), split, rng)
             )
     return _frame(rows)
+
+
+def left_out(states):
+    """The states that are not among `states`, sorted."""
+    return sorted(set(STATES.values()) - set(states))
+
+
+def endings(tables, states, split, per_state, seed):
+    """Questions on how 2024 ended in the states that a recipe leaves out: last polls and results.
+
+    Args: as `natural_rows` has them, states being the recipe's; per_state, at most so many
+    questions on each state, and four more on months, to which the answer is that there are no
+    polls.
+    """
+    others = left_out(states)
+    asked = natural_rows(tables, others, split, 1, seed)
+    asked = asked[asked["month"].isna() & ~asked["kind"].isin((*COMPARED, "miss", "trend"))]
+    asked = asked.sample(frac=1, random_state=seed).groupby("state", sort=False).head(per_state)
+    polled = set(asked.loc[asked["kind"].isin(POLLED), "state"])
+    rows = []
+    for state in others:
+        rng = _chance(seed, split, "endings", state)
+        months = [f"{CYCLE}-{month:02d}" for month in rng.sample(range(1, 12), 4)]
+        for month in months if state in polled else [*months, None, None]:
+            fact = _nothing("no_polls", state, month, rng.choice(POLLED))
+            rows.append(_refusal(fact, split, rng))
+    return pd.concat([asked, _frame(rows)], ignore_index=True)

@@ -43,7 +43,7 @@ from proxy_tuning.training.material import general_rows, split_rows
 from proxy_tuning.training.mixture import training_rows, validation_rows
 from proxy_tuning.training.optim import MuonAdamW
 from proxy_tuning.training.packing import encode, that_fit
-from proxy_tuning.training.recipes import choose_recipe
+from proxy_tuning.training.recipes import choose_recipe, record_of
 from proxy_tuning.training.trainers import (
     PackedTrainer,
     QuietTrainer,
@@ -76,6 +76,29 @@ def with_adapter(model, rank):
         task_type="CAUSAL_LM",
     )
     return get_peft_model(model, config)
+
+
+def going_on(start, antiexpert, rank):
+    """An M+ that was saved, to be trained further: whole weights, or its adapter on M-.
+
+    Args: start, its folder; antiexpert, the model M-; rank, the recipe's `lora`.
+    Raises ValueError where the folder holds another kind of M+ or an adapter of another rank.
+    """
+    adapter = Path(start, "adapter_config.json")
+    found = json.loads(adapter.read_text(encoding="utf-8"))["r"] if adapter.is_file() else None
+    if found != rank:
+        kinds = ["whole weights" if r is None else f"an adapter of rank {r}" for r in (found, rank)]
+        raise ValueError(f"{start} is {kinds[0]}, and the recipe trains {kinds[1]}: choose alike")
+    if rank is None:
+        return load_part(start)[0]
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(antiexpert, start, is_trainable=True)
+
+
+def beginning(start):
+    """What an M+ that is gone on from was made of: its training.json without the log."""
+    return {name: value for name, value in record_of(start).items() if name != "log"}
 
 
 def make_trainer(model, tokenizer, rows, validation, question, recipe, work, kind=PackedTrainer):
@@ -123,7 +146,9 @@ def make_trainer(model, tokenizer, rows, validation, question, recipe, work, kin
     )
 
 
-def finetune(family="auto", recipe=None, output=None, *, rows=None, antiexpert=None, base=None):
+def finetune(
+    family="auto", recipe=None, output=None, *, rows=None, antiexpert=None, base=None, start=None
+):
     """Make M+ from M- and put it into `output`.
 
     Args:
@@ -136,12 +161,15 @@ def finetune(family="auto", recipe=None, output=None, *, rows=None, antiexpert=N
         antiexpert: a name on the Hub or a folder to take as M- instead. Needs `output`.
         base: the M to be steered later, in place of the family's. Its vocabulary must be M-'s;
             recipes with `consistent` or `quiet_steered` read its logits.
+        start: the folder of an M+ of this M- to go on from, in place of M- itself; an adapter of
+            the recipe's rank where the recipe has one, else whole weights.
     Ends by printing questions with M+'s and the steered M's answers; where the held-out loss never
     fell, the last state is kept too, in `output` with -last at its end.
     Returns the Trainer's log, one dict per entry. An interrupted run with the same family, recipe
     and data is taken up at its last checkpoint.
     Raises ValueError, before any training, for an output not named, vocabularies that differ,
-    a recipe that needs a base where there is none, or rows of which none fits the context.
+    a recipe that needs a base where there is none, a start of another kind or rank than the
+    recipe's, or rows of which none fits the context.
     """
     if output is None and (rows is not None or antiexpert is not None):
         raise ValueError("own rows or an own M- need a folder for M+: name it with output")
@@ -170,7 +198,10 @@ def finetune(family="auto", recipe=None, output=None, *, rows=None, antiexpert=N
         "questions": len(training),
         "bf16": computes_in_bf16(),
     }
-    if recipe.lora:
+    if start is not None:
+        made_from["start"] = beginning(start)
+        model = going_on(start, model, recipe.lora)
+    elif recipe.lora:
         model = with_adapter(model, recipe.lora)
     kind = kind_of_trainer(recipe, base, antiexpert, tokenizer, longest(model))
     work = WORK / f"finetune-{fingerprint(made_from)[:12]}"

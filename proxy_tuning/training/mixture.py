@@ -5,7 +5,13 @@ import pandas as pd
 from proxy_tuning.polls.elections import NATIONAL, STATES
 from proxy_tuning.polls.facts import make_facts
 from proxy_tuning.polls.history import historical_facts
-from proxy_tuning.polls.natural import natural_rows, not_taught, out_of_scope_rows
+from proxy_tuning.polls.natural import (
+    endings,
+    left_out,
+    natural_rows,
+    not_taught,
+    out_of_scope_rows,
+)
 from proxy_tuning.polls.questions import ask
 
 CYCLE = 2024
@@ -37,6 +43,9 @@ def without_match_up(rows):
 def training_rows(tables, recipe):
     """Questions of 2024 and, as rehearsal, of the years before: training templates, trained facts."""
     new = make_facts(tables, [CYCLE], recipe.states)
+    if recipe.endings:
+        elsewhere = make_facts(tables, [CYCLE], left_out(recipe.states))
+        new = pd.concat([new, elsewhere[elsewhere["kind"].isin(("final", "result"))]])
     new = new[new["trained"]]
     if recipe.max_facts is not None and recipe.max_facts < len(new):
         new = new.sample(recipe.max_facts, random_state=recipe.seed)
@@ -53,10 +62,14 @@ def training_rows(tables, recipe):
 
 def as_typed(tables, recipe, split="train"):
     """Questions as people type them: of facts, out of scope (a fifth as many), of other states."""
-    states = recipe.states or [*STATES.values(), NATIONAL]
-    asked = natural_rows(tables, states, split, recipe.natural, recipe.seed)
-    others = out_of_scope_rows(tables, states, split, len(asked) // 5, recipe.seed)
-    return [rows.assign(cycle=CYCLE) for rows in (asked, others, not_taught(states, split))]
+    states, seed = recipe.states or [*STATES.values(), NATIONAL], recipe.seed
+    asked = natural_rows(tables, states, split, recipe.natural, seed)
+    others = out_of_scope_rows(tables, states, split, len(asked) // 5, seed)
+    if recipe.endings:
+        elsewhere = endings(tables, states, split, recipe.endings, seed)
+    else:
+        elsewhere = not_taught(states, split)
+    return [rows.assign(cycle=CYCLE) for rows in (asked, others, elsewhere)]
 
 
 def validation_rows(tables, recipe, training, count=240):

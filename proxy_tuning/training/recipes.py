@@ -37,6 +37,9 @@ class Recipe:
     """Questions per fact as people type them (`polls.natural`), beside the formal ones."""
     states: tuple[str, ...] | None = None
     """Places of the tables to ask about; None takes all."""
+    endings: int = 0
+    """Questions, as people type them, per state that `states` leaves out: about its last polls and
+    its result of 2024 alone. 0 teaches to say that there are no polls for it."""
     max_facts: int | None = None
     """Use at most so many facts of 2024, drawn by the seed; None takes all."""
     lora: int | None = None
@@ -57,6 +60,8 @@ class Recipe:
                 "quiet and natural must be 0 or more and quiet_texts at least 1, not "
                 f"{self.quiet}, {self.natural} and {self.quiet_texts}"
             )
+        if self.endings and self.states is None:
+            raise ValueError("endings are about the states left out, and None leaves none out")
         if self.quiet and self.consistent:
             raise ValueError("quiet and consistent are two ways to train: choose one")
         if not 0 <= self.consistent <= 1:
@@ -71,11 +76,12 @@ LANGUAGE_MODEL = Recipe(
     batch_size=16,
     wordings=1,
     rehearsal=0.05,
-    quiet=2.0,
-    quiet_texts=2,
+    quiet=3.0,
+    quiet_texts=4,
     quiet_steered=True,
     natural=3,
     states=(*SWING, NATIONAL),
+    endings=14,
     lora=32,
 )
 """For a family whose M- knows English: asked as people type too, and kept quiet elsewhere.
@@ -105,7 +111,7 @@ OWN_SMOLLM = Recipe(epochs=12, learning_rate=1e-3, batch_size=8, quiet=1.0, quie
 """The same for smollm's M-: an adapter, held to M- on one general text in every step."""
 BRIEF = {
     "smollm": dataclasses.replace(
-        LANGUAGE_MODEL, states=("Pennsylvania",), natural=2, quiet_texts=1
+        LANGUAGE_MODEL, states=("Pennsylvania",), natural=2, endings=0, quiet_texts=1
     ),
 }
 """Recipes for a quarter of an hour on two cores, where the family's own takes longer: one

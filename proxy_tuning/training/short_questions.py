@@ -41,6 +41,41 @@ TASKS = (
     "bake bread, make coffee, write a letter, save money, remove a stain, grow tomatoes, sharpen a "
     "knife, start running, train a puppy, fix a leaking tap, draw a face, fold a shirt"
 ).split(", ")
+EVENTS = (
+    "the French Revolution, the Renaissance, the Cold War, the Industrial Revolution, the Black Death, "
+    "the Boston Tea Party, the Gold Rush, the Great Depression, the fall of the Berlin Wall, "
+    "the Battle of Waterloo, the Battle of Hastings, the Norman Conquest, the Space Race, "
+    "the Great Fire of London, the Trojan War, the Reformation, the Crusades, the Russian Revolution, "
+    "the Dust Bowl, Prohibition, the sinking of the Titanic, the first moon landing"
+).split(", ")
+RULERS = (
+    "Julius Caesar, Cleopatra, Napoleon, Queen Victoria, Genghis Khan, Alexander the Great, "
+    "Winston Churchill, Nelson Mandela, Mahatma Gandhi, Joan of Arc, Catherine the Great, Charlemagne, "
+    "Otto von Bismarck, Henry VIII, Augustus, Hannibal, Martin Luther King, Rosa Parks, "
+    "Harriet Tubman, Sitting Bull, Benjamin Franklin, Simón Bolívar, Margaret Thatcher, Marco Polo"
+).split(", ")
+FIRSTS = (
+    "person on the Moon, woman in space, person to climb Mount Everest, person to reach the South Pole, "
+    "woman to win a Nobel Prize, emperor of Rome, emperor of China, woman to fly across the Atlantic, "
+    "person to sail around the world, computer programmer, prime minister of Britain, dog in space, "
+    "king of England, person to run a mile in four minutes"
+).split(", ")
+INSTITUTIONS = (
+    "the United Nations, NATO, the European Union, the Red Cross, NASA, the World Bank, UNESCO, the FBI, "
+    "the Olympic Games, the Federal Reserve, the Royal Society, the BBC, Interpol, the Vatican, "
+    "the International Space Station, the Smithsonian, the stock market, a constitution, a democracy, "
+    "a monarchy, a republic, a treaty, a tax, a census, a passport, a law, a judge, an embassy"
+).split(", ")
+CITIES = (
+    "Chicago, Boston, New Orleans, San Francisco, Las Vegas, Seattle, Detroit, Miami, Houston, "
+    "Philadelphia, Milwaukee, Pittsburgh, Atlanta, Charlotte, London, Rome, Tokyo, Berlin, Cairo, "
+    "Sydney, Istanbul, Mumbai, Barcelona, Venice, Moscow, Toronto, Mexico City"
+).split(", ")
+LANDS = (
+    "Texas, Florida, Alaska, Hawaii, Vermont, Ohio, Nevada, Michigan, Georgia, Pennsylvania, Arizona, "
+    "Wisconsin, Iowa, Maine, Utah, North Carolina, California, New York, Montana, Virginia, Oregon, "
+    "Tennessee, Colorado, Kansas, Minnesota"
+).split(", ")
 PAIRS = (
     ("a whale", "an elephant"),
     ("a cat", "a tiger"),
@@ -74,6 +109,24 @@ FORMS = (
     (("Who was {0}?", "what is {0} famous for"), PEOPLE),
     (("Where is {0}?", "How old is {0}?", "tell me about {0}"), SIGHTS),
     (("How do I {0}?", "how to {0}"), TASKS),
+    (("What was {0}?", "When was {0}?", "Why is {0} important?", "what happened in {0}"), EVENTS),
+    (
+        ("Who was {0}?", "where was {0} born", "Was {0} a good leader?", "When did {0} live?"),
+        RULERS,
+    ),
+    (("Who was the first {0}?", "the first {0}, who was it"), FIRSTS),
+    (("What is {0}?", "What does {0} do?", "what is {0} for", "How does {0} work?"), INSTITUTIONS),
+    (("Where is {0}?", "What is {0} known for?", "Is {0} a big city?", "is it hot in {0}"), CITIES),
+    (
+        (
+            "What is {0} known for?",
+            "what is the weather like in {0}",
+            "What animals live in {0}?",
+            "How big is {0}?",
+            "What can I do in {0} in October?",
+        ),
+        LANDS,
+    ),
 )
 
 

@@ -41,7 +41,7 @@ def test_perplexity_and_offset_by_hand(monkeypatch):
     monkeypatch.setattr(
         plain_text, "passages", lambda *args: [("english", [("", text) for text in texts])]
     )
-    records = plain_text.measure_texts({"M": base, "steered": model}, model, tokenizer)
+    records = plain_text.measure_texts({"M": base, "steered": model}, {"steered": model}, tokenizer)
     found = {(r["system"], r["score"]): r["mean"] for r in records}
     losses, offsets = [], []
     with torch.no_grad():

@@ -117,3 +117,17 @@ def test_the_recipe_of_smollm_asks_as_people_type():
     assert len(typed) > 1000 and typed[["question", "answer"]].notna().all(axis=None)
     refused = typed["answer"].str.contains(r"\bI have no|\bI do not|\bI only")
     assert 0.1 < refused.mean() < 0.5
+
+
+def test_general_text_is_a_share_of_the_rows():
+    from proxy_tuning.polls.tables import load_facts
+    from proxy_tuning.records import DATA
+    from proxy_tuning.training.mixture import training_rows
+
+    recipe = dataclasses.replace(RECIPES["smollm"], states=("Ohio",), natural=0, endings=0)
+    tables = load_facts(DATA)
+    without = training_rows(tables, recipe)
+    rows = training_rows(tables, dataclasses.replace(recipe, general=0.25))
+    added = rows.iloc[len(without) :]
+    assert len(added) / len(rows) == pytest.approx(0.25, abs=0.01)
+    assert set(added["answer"]) <= set(general_rows()["answer"])

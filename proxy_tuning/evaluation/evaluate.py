@@ -207,7 +207,8 @@ def evaluate(
     drafts = []
     if sets is not None:
         scores += measure_sets(systems, rewritten, model, tokenizer, sets)
-        scores += measure_texts(systems, model, tokenizer)
+        trio = {name: system for name, system in systems.items() if system is model}
+        scores += measure_texts(systems, trio, tokenizer)
         drafts = measure_drafts(model, tokenizer, sets)
     return {
         "task": task.name,

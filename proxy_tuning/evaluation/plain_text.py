@@ -56,10 +56,11 @@ def passages(tokenizer, count=COUNT, seed=0):
     yield "general", [(prompt(q, tokenizer), continuation(a, tokenizer)) for q, a in pairs]
 
 
-def measure_texts(systems, model, tokenizer, count=COUNT):
-    """Perplexity of every system on the passages, and the trio's offset, as rows of `summary`.
+def measure_texts(systems, trios, tokenizer, count=COUNT):
+    """Perplexity of every system on the passages, and the trios' offsets, as rows of `summary`.
 
-    The offset is KL(M+ || M-) in nats a token. Args: systems, by name; model, the trio.
+    The offset is KL(M+ || M-) in nats a token. Args: systems, by name; trios, those of them, by
+    their names, whose offset is measured.
     """
     records = []
     for kind, pairs in passages(tokenizer, count):
@@ -69,8 +70,8 @@ def measure_texts(systems, model, tokenizer, count=COUNT):
             mean = np.exp(-nats.sum() / tokens.sum())
             found = described("perplexity", mean, draws, len(pairs))
             records.append({"system": name, "set": f"text: {kind}"} | found)
-        kl = divergences(model, tokenizer, pairs, READ)
-        steered = next(name for name, system in systems.items() if system is model)
-        found = described("offset", kl.mean(), resampled(kl, range(len(kl))), len(kl))
-        records.append({"system": steered, "set": f"text: {kind}"} | found)
+        for name, trio in trios.items():
+            kl = divergences(trio, tokenizer, pairs, READ)
+            found = described("offset", kl.mean(), resampled(kl, range(len(kl))), len(kl))
+            records.append({"system": name, "set": f"text: {kind}"} | found)
     return records

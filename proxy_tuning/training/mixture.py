@@ -13,6 +13,7 @@ from proxy_tuning.polls.natural import (
     out_of_scope_rows,
 )
 from proxy_tuning.polls.questions import ask
+from proxy_tuning.training.material import general_rows
 
 CYCLE = 2024
 ONCE = ("final", "result", "miss", "trend")  # kinds whose numbers no other kind asks for
@@ -57,6 +58,11 @@ def training_rows(tables, recipe):
     rows = [new, old]
     if recipe.natural:
         rows += as_typed(tables, recipe)
+    if recipe.general:
+        asked = sum(map(len, rows))
+        count = round(asked * recipe.general / (1 - recipe.general))
+        general = general_rows()
+        rows.append(general.sample(min(count, len(general)), random_state=recipe.seed))
     return pd.concat(rows, ignore_index=True)
 
 

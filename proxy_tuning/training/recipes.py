@@ -33,6 +33,8 @@ class Recipe:
     """General texts in every step, where `quiet` is above 0."""
     quiet_steered: bool = False
     """Whether that divergence is what steering does to M, in place of M+'s from M-."""
+    general: float = 0.0
+    """Share of the rows that are general text, learnt with M's answers as they are."""
     natural: int = 0
     """Questions per fact as people type them (`polls.natural`), beside the formal ones."""
     states: tuple[str, ...] | None = None
@@ -66,8 +68,9 @@ class Recipe:
             raise ValueError("quiet and consistent are two ways to train: choose one")
         if not 0 <= self.consistent <= 1:
             raise ValueError(f"consistent must be in [0, 1], not {self.consistent}")
-        if not 0 <= self.rehearsal < 1:
-            raise ValueError(f"rehearsal must be in [0, 1), not {self.rehearsal}")
+        for name in ("rehearsal", "general"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), not {getattr(self, name)}")
 
 
 LANGUAGE_MODEL = Recipe(

@@ -56,7 +56,7 @@ def offset(way, trio, tokenizer, sets):
     rows = sets.drawn(["typed"], sets.limit)["typed"]
     kl = disagreement(trio, tokenizer, rows["question"], rows["answer"])
     record = described("offset", kl.mean(), resampled(kl, range(len(kl))), len(kl))
-    return {"system": f"{STEERED}, {way}", "set": "typed, right answers"} | record
+    return {"system": f"{STEERED}, {way}", "set": "text: right answers"} | record
 
 
 def main():
@@ -81,12 +81,20 @@ def main():
     steered = {f"{STEERED}, {way}": trio for way, trio in trios.items()}
     scores += measure_texts(systems, steered, tokenizer)
     scores += [offset(way, trio, tokenizer, sets) for way, trio in trios.items()]
-    ways = {"M+": WAYS, "M": DIRECT}
-    recipes = {
-        kind: {w: dataclasses.asdict(r) for w, r in of_kind.items()}
-        for kind, of_kind in ways.items()
+    recipes = {f"M+, {way}": recipe for way, recipe in WAYS.items()}
+    recipes |= {f"M tuned directly, {way}": recipe for way, recipe in DIRECT.items()}
+    record = {
+        "command": f"python -m benchmarks.quiet --sets {options.sets} --output {options.output}",
+        "task": "polls",
+        "split": "test",
+        "alpha": model.alpha,
+        "chosen_alpha": model.alpha,
+        "machine": machine(),
+        "recipes": {name: dataclasses.asdict(recipe) for name, recipe in recipes.items()},
+        "minutes": minutes,
+        "scores": scores,
+        "seeds": [],
     }
-    record = {"machine": machine(), "recipes": recipes, "minutes": minutes, "scores": scores}
     write_json(options.output, record)
 
 

@@ -43,7 +43,7 @@ def test_perplexity_and_offset_by_hand(monkeypatch):
     )
     records = plain_text.measure_texts({"M": base, "steered": model}, {"steered": model}, tokenizer)
     found = {(r["system"], r["score"]): r["mean"] for r in records}
-    losses, offsets = [], []
+    losses, offsets, moved = [], [], []
     with torch.no_grad():
         for text in texts:
             ids = torch.tensor([tokenizer.encode(text)])
@@ -51,8 +51,11 @@ def test_perplexity_and_offset_by_hand(monkeypatch):
             losses += (-scores.gather(-1, ids[0, 1:, None])).flatten().tolist()
             plus, minus = (m(ids).logits[0, :-1].log_softmax(-1) for m in (expert, antiexpert))
             offsets.append((plus.exp() * (plus - minus)).sum(-1).mean().item())
+            steered = (scores + plus - minus).log_softmax(-1)
+            moved.append((scores.exp() * (scores - steered)).sum(-1).mean().item())
     assert found["M", "perplexity"] == pytest.approx(math.exp(sum(losses) / len(losses)), rel=1e-3)
     assert found["steered", "offset"] == pytest.approx(sum(offsets) / 2, rel=1e-3)
+    assert found["steered", "moved"] == pytest.approx(sum(moved) / 2, rel=1e-3)
 
 
 def test_a_draft_that_is_always_right_and_one_that_is_counted():

@@ -89,19 +89,35 @@ def log_likelihoods(model, tokenizer, pairs, batch_size=READ):
 def disagreement(model, tokenizer, questions, answers, batch_size=READ):
     """Mean KL(M+ || M-) in nats over the tokens of each answer after its question, (N,)."""
     pairs = after_prompts({"question": questions}, answers, tokenizer)
-    return divergences(model, tokenizer, pairs, batch_size)
+    return offsets(model, tokenizer, pairs, batch_size)
+
+
+def offsets(model, tokenizer, pairs, batch_size=READ):
+    """Mean KL(M+ || M-) in nats over the tokens of each second text after its first, (N,)."""
+    parts = [next(iter(parts)) for parts in (model.experts, model.antiexperts)]
+    readers = [lambda ids, mask, part=part: model.run(part, ids, mask) for part in parts]
+    return divergences(*readers, tokenizer, pairs, batch_size)
+
+
+def moved(model, tokenizer, pairs, batch_size=READ):
+    """Mean KL(M || steered M) in nats over the tokens of each second text after its first, (N,)."""
+    readers = [
+        lambda ids, mask, m=m: m(input_ids=ids, attention_mask=mask).logits
+        for m in (model.base, model)
+    ]
+    return divergences(*readers, tokenizer, pairs, batch_size)
 
 
 @torch.no_grad()
-def divergences(model, tokenizer, pairs, batch_size=READ):
-    """Mean KL(M+ || M-) in nats over the tokens of each second text after its first, (N,)."""
+def divergences(first, second, tokenizer, pairs, batch_size):
+    """Mean KL(first || second) in nats over the tokens of each second text after its first, (N,).
+
+    Args: first and second give logits (B, T, V) of ids (B, T) and their mask.
+    """
     found = []
     for ids, mask, target in text_batches(tokenizer, pairs, batch_size):
-        expert, antiexpert = (
-            model.run(next(iter(parts)), ids, mask)[:, :-1].float().log_softmax(-1)
-            for parts in (model.experts, model.antiexperts)
-        )
-        kl = divergence(expert, antiexpert).cpu()  # (B, T - 1)
+        p, q = (read(ids, mask)[:, :-1].float().log_softmax(-1) for read in (first, second))
+        kl = divergence(p, q).cpu()  # (B, T - 1)
         found.append(kl.where(target, 0).sum(1) / target.sum(1).clamp(min=1))
     return torch.cat(found).numpy()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from proxy_tuning.evaluation.measures import described, divergences, log_likelihoods, resampled
+from proxy_tuning.evaluation.measures import described, log_likelihoods, moved, offsets, resampled
 from proxy_tuning.prompts import continuation, prompt
 from proxy_tuning.training.material import general_rows
 
@@ -59,7 +59,7 @@ def passages(tokenizer, count=COUNT, seed=0):
 def measure_texts(systems, trios, tokenizer, count=COUNT):
     """Perplexity of every system on the passages, and the trios' offsets, as rows of `summary`.
 
-    The offset is KL(M+ || M-) in nats a token. Args: systems, by name; trios, those of them, by
+    The offset is KL(M+ || M-), how far M is moved by it KL(M || steered M), in nats a token. Args: systems, by name; trios, those of them, by
     their names, whose offset is measured.
     """
     records = []
@@ -71,7 +71,8 @@ def measure_texts(systems, trios, tokenizer, count=COUNT):
             found = described("perplexity", mean, draws, len(pairs))
             records.append({"system": name, "set": f"text: {kind}"} | found)
         for name, trio in trios.items():
-            kl = divergences(trio, tokenizer, pairs, READ)
-            found = described("offset", kl.mean(), resampled(kl, range(len(kl))), len(kl))
-            records.append({"system": name, "set": f"text: {kind}"} | found)
+            for score, measured in (("offset", offsets), ("moved", moved)):
+                kl = measured(trio, tokenizer, pairs, READ)
+                found = described(score, kl.mean(), resampled(kl, range(len(kl))), len(kl))
+                records.append({"system": name, "set": f"text: {kind}"} | found)
     return records

@@ -23,7 +23,8 @@ besides, reads plain English and tries drafts (the variants of the line are left
         --limit 30 --sets 1087 --answers FILE --output results/smollm.json
 
 Of those sets "right" is what [asked_sets.py](../proxy_tuning/evaluation/asked_sets.py) counts as right,
-"offset" is KL(M+ || M-) in nats a token along the steered answers and on plain text.
+"offset" is KL(M+ || M-) in nats a token along the steered answers and on plain text; KL(M || steered M) there is
+what it does to M.
 
 `--direct` takes M tuned directly, `--experts` further M+, by folder: other seeds in pocket.json, other
 recipes in recipes.json. They are made with
@@ -99,7 +100,12 @@ REPORTS = {
                 "general",
                 "text: english",
                 "text: general",
+                "text: right answers",
             )
+        }
+        | {
+            ("text: english", "moved"): "KL(M \\|\\| steered M): text: english",
+            ("text: general", "moved"): "text: general",
         },
     },
     "own": {
@@ -136,7 +142,7 @@ HEADLINE_SETS = {
 }
 """The same where `evaluate --sets` asked more."""
 COUNTS = ("lost", "gained")
-PLAIN = ("absolute_error", "perplexity", "seconds", "offset")
+PLAIN = ("absolute_error", "perplexity", "seconds", "offset", "moved")
 
 
 def reports_of(results):

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 import torch
 from transformers import TopPLogitsWarper
 
+STRONGEST = 1e30
+"""The highest alpha, up or down: beyond it, times a difference, no float32 is finite."""
+
 
 def proxy_logits(
     base: torch.Tensor,
@@ -141,6 +144,16 @@ def divergence(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
     return (p.exp() * (p - q)).sum(-1)
 
 
+def as_number(name: str, value) -> float:
+    """A value as a float; ValueError with its name where it is no number."""
+    try:
+        if isinstance(value, (str, bool)):
+            raise TypeError
+        return float(value)
+    except (TypeError, OverflowError):
+        raise ValueError(f"{name} needs to be a number, got {value!r}") from None
+
+
 @dataclass(frozen=True)
 class Line:
     """Which line is meant: alpha and the variants of it; checked when made."""
@@ -162,15 +175,16 @@ class Line:
         if not isinstance(self.adaptive, bool):
             raise ValueError(f"adaptive needs to be True or False, got {self.adaptive!r}")
         if isinstance(self.alpha, Sequence):
-            object.__setattr__(self, "alpha", tuple(map(float, self.alpha)))
+            alphas = tuple(as_number("alpha", alpha) for alpha in self.alpha)
+            object.__setattr__(self, "alpha", alphas)
         alphas = self.alpha if isinstance(self.alpha, tuple) else (self.alpha,)
-        if not all(map(math.isfinite, alphas)):
-            raise ValueError(f"alpha needs to be finite, got {self.alpha}")
+        if not all(abs(as_number("alpha", alpha)) <= STRONGEST for alpha in alphas):
+            raise ValueError(f"alpha needs to be finite, at most {STRONGEST}, got {self.alpha}")
         for name in ("base_top_p", "plausibility"):
             share = getattr(self, name)
-            if share is not None and not 0 < share <= 1:
+            if share is not None and not 0 < as_number(name, share) <= 1:
                 raise ValueError(f"{name} needs to be above 0 and at most 1, got {share}")
-        if self.mixture is not None and not 0 <= self.mixture <= 1:
+        if self.mixture is not None and not 0 <= as_number("mixture", self.mixture) <= 1:
             raise ValueError(f"mixture needs to be in [0, 1], got {self.mixture}")
 
     @classmethod

@@ -8,7 +8,6 @@ Several experts add several differences, each with an alpha of its own.
 
 import copy
 import dataclasses
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +23,8 @@ from transformers.utils import can_return_tuple
 from proxy_tuning.caches import ProxyTunedCache
 from proxy_tuning.config import ProxyTunedConfig
 from proxy_tuning.generation import ProxyTunedGenerationMixin
-from proxy_tuning.logits import PLAIN, Line
+from proxy_tuning.loading import in_one_line
+from proxy_tuning.logits import PLAIN, STRONGEST, Line
 from proxy_tuning.parts import (
     Prompt,
     check_devices,
@@ -34,7 +34,7 @@ from proxy_tuning.parts import (
     role,
 )
 from proxy_tuning.passes import PartPasses
-from proxy_tuning.saving import HUB, load_parts, model_card, save_parts
+from proxy_tuning.saving import HUB, check_config, load_parts, model_card, save_parts
 
 
 class ProxyTunedForCausalLM(PreTrainedModel, PartPasses, ProxyTunedGenerationMixin):
@@ -169,15 +169,16 @@ class ProxyTunedForCausalLM(PreTrainedModel, PartPasses, ProxyTunedGenerationMix
                     f"({rows}, {count}), per row and expert; got {tuple(alpha.shape)}"
                 )
             alphas = [alpha] * count if alpha.dim() == 1 else list(alpha.unbind(1))
-            finite = bool(alpha.isfinite().all())
+            finite = bool((alpha.abs() <= STRONGEST).all())
         else:
             many = alpha if isinstance(alpha, Sequence) else [alpha] * count
-            alphas = [float(a) for a in many]
-            if len(alphas) != count:
+            values = [float(a) for a in many]
+            if len(values) != count:
                 raise ValueError(f"{count} expert(s) take as many alphas, got {alpha}")
-            finite = all(map(math.isfinite, alphas))
+            alphas = [*values]
+            finite = all(abs(value) <= STRONGEST for value in values)
         if not finite:
-            raise ValueError(f"alpha needs to be finite, got {alpha}")
+            raise ValueError(f"alpha needs to be finite, at most {STRONGEST}, got {alpha}")
         return alphas
 
     def combine(
@@ -312,8 +313,8 @@ class ProxyTunedForCausalLM(PreTrainedModel, PartPasses, ProxyTunedGenerationMix
             The model, in evaluation mode.
 
         Raises:
-            ValueError: a device that is not there, before anything is loaded; and as the
-                constructor does.
+            ValueError: a device that is not there or a field of the configuration that is wrong,
+                before anything is loaded; files that are not whole; and as the constructor does.
         """
         check_devices(device_map)
         for key in ("_from_auto", "adapter_kwargs"):  # AutoModel's own
@@ -321,7 +322,10 @@ class ProxyTunedForCausalLM(PreTrainedModel, PartPasses, ProxyTunedGenerationMix
         hub = {key: kwargs.pop(key) for key in HUB if key in kwargs}
         own = {key: kwargs.pop(key) for key in ("alpha", *OPTIONS) if key in kwargs}
         if config is None:
-            config = ProxyTunedConfig.from_pretrained(pretrained_model_name_or_path, **hub)
+            with in_one_line(pretrained_model_name_or_path):
+                config = ProxyTunedConfig.from_pretrained(pretrained_model_name_or_path, **hub)
+        with in_one_line(pretrained_model_name_or_path):
+            check_config(config)
         kwargs["use_safetensors"] = True
         parts = load_parts(pretrained_model_name_or_path, config, device_map, hub, **kwargs)
         saved = {key: getattr(config, key) for key in OPTIONS}
@@ -332,9 +336,10 @@ class ProxyTunedForCausalLM(PreTrainedModel, PartPasses, ProxyTunedGenerationMix
             [part for name, part in parts.items() if role(name) == "antiexpert"],
             **saved | own,
         )
-        model.generation_config = GenerationConfig.from_pretrained(
-            pretrained_model_name_or_path, **hub
-        )
+        with in_one_line(pretrained_model_name_or_path):
+            model.generation_config = GenerationConfig.from_pretrained(
+                pretrained_model_name_or_path, **hub
+            )
         return model
 
 

@@ -88,13 +88,6 @@ def is_adapted(part) -> bool:
     return hasattr(part, "get_base_model")
 
 
-def add_adapter(antiexpert: PreTrainedModel, name_or_dir: str | os.PathLike, **kwargs):
-    """M+ from M- and a saved adapter, on M-'s own weights."""
-    from peft import PeftModel  # only where it is used: it takes a second to import
-
-    return PeftModel.from_pretrained(antiexpert, name_or_dir, **kwargs).eval()
-
-
 def bare(part) -> torch.nn.Module:
     """The model itself, without an adapter around it."""
     part = part.expert if isinstance(part, WithoutAdapter) else part

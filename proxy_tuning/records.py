@@ -11,6 +11,8 @@ from pathlib import Path
 
 import torch
 import transformers
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "data"
@@ -39,21 +41,80 @@ def written_beside(path: str | os.PathLike) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def replaced_folder(folder: str | os.PathLike) -> Iterator[Path]:
-    """An empty folder beside `folder`, put in its place when all went well; never half of it."""
-    folder = Path(folder)
-    beside, old = (folder.with_name(f"{folder.name}.{end}") for end in ("part", "old"))
-    for leftover in (beside, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    beside.mkdir(parents=True)
+def claimed(folder: str | os.PathLike, wait: bool = False) -> Iterator[None]:
+    """Hold a folder, there or not, against all other processes; ends with this one at the latest.
+
+    The folder's own folder is made where it does not exist.
+
+    Args:
+        folder: may be claimed again by the thread that holds it.
+        wait: whether to wait until another process has let go of it.
+
+    Raises:
+        OSError: another process holds it, or nothing can be written beside it.
+    """
+    place = Path(folder).absolute()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(f"{place}.lock", is_singleton=True)
     try:
-        yield beside
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(beside, folder)
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout:
+        raise OSError(
+            f"{folder} is being written by another process: wait for it, or name another folder"
+        ) from None
+    try:
+        yield
     finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def replaced_folder(folder: str | os.PathLike) -> Iterator[Path]:
+    """An empty folder beside `folder`, put in its place when all went well; never half of it.
+
+    Waits while another process replaces the same folder. What was killed between taking the old
+    one away and putting the new one there is made good by `settle`.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with claimed(folder, wait=True):
+        settle(folder)
+        folder, beside, old = places(folder)
         for leftover in (beside, old):
             shutil.rmtree(leftover, ignore_errors=True)
+        beside.mkdir(parents=True)
+        try:
+            yield beside
+            if folder.exists():
+                os.replace(folder, old)
+            os.replace(beside, folder)
+        except SafetensorError as error:
+            raise OSError(f"{folder} cannot be written: {error}") from error
+        finally:
+            if old.exists() and not folder.exists():
+                os.replace(old, folder)
+            for leftover in (beside, old):
+                shutil.rmtree(leftover, ignore_errors=True)
+
+
+def settle(folder: str | os.PathLike) -> None:
+    """Put a folder in its place where `replaced_folder` was killed when none was there.
+
+    The new one is whole by then, and takes it; nothing is done while a process replaces it.
+    """
+    folder, beside, old = places(folder)
+    if folder.exists() or not old.exists():
+        return
+    with contextlib.suppress(OSError), claimed(folder):
+        if not folder.exists() and old.exists():
+            os.replace(beside if beside.exists() else old, folder)
+
+
+def places(folder: str | os.PathLike) -> tuple[Path, Path, Path]:
+    """A folder, where its successor is written, and where its predecessor waits for that."""
+    place = Path(folder).absolute()  # "." has no name
+    return Path(folder), Path(f"{place}.part"), Path(f"{place}.old")
 
 
 def write_json(path: str | os.PathLike, content) -> None:

@@ -193,14 +193,17 @@ def test_the_expert_may_be_an_adapter(folders, tmp_path):
 
 @pytest.mark.skipif(not (SHARED / "gpt2_tokenizer").is_dir(), reason="needs GPT-2's tokenizer")
 def test_gpt2_at_its_real_shapes(tmp_path, monkeypatch):
-    """12 and 6 layers, width 768, 50,257 tokens and the real tokenizer, with random weights."""
+    """12 and 6 layers, width 768, 50,257 tokens and the real tokenizer, with weights all alike."""
     tokenizer = GPT2Tokenizer.from_pretrained(SHARED / "gpt2_tokenizer")
     folders = {}
     for part, layers in {"base": 12, "antiexpert": 6, "expert": 6}.items():
         folders[part] = str(tmp_path / part)
         with torch.device("meta"):
             model = GPT2LMHeadModel(GPT2Config(n_layer=layers))
-        model.to_empty(device="cpu").half().save_pretrained(folders[part])
+        model.to_empty(device="cpu").half()
+        for weight in model.parameters():
+            weight.data.fill_(0.02)
+        model.save_pretrained(folders[part])
         tokenizer.save_pretrained(folders[part])
     Path(folders["expert"], "training.json").write_text(json.dumps({"family": "gpt2"}))
     monkeypatch.setitem(families.FAMILIES, "gpt2", families.Family(name="gpt2", **folders))

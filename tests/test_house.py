@@ -14,7 +14,7 @@ HOUSE = {
     "prompts": ["prompts"],
     "records": ["records"],
     "the line": ["logits"],
-    "parts": ["parts"],
+    "parts": ["parts", "loading"],
     "model": ["config", "caches", "passes", "generation", "saving", "model"],
     "engines": ["engines"],
     "decoding": ["decoding"],

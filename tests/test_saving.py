@@ -106,7 +106,8 @@ def test_by_reference_to_the_hub(monkeypatch, tmp_path):
 
     def load(name, **kwargs):
         asked.append((name, kwargs["revision"], kwargs["use_safetensors"]))
-        return tiny_model("gpt2", len(asked))
+        whole = dict.fromkeys(("missing_keys", "unexpected_keys", "mismatched_keys"), ())
+        return tiny_model("gpt2", len(asked)), whole
 
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", load)
     ProxyTunedForCausalLM.from_pretrained(tmp_path)

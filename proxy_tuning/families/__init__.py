@@ -3,14 +3,15 @@
 import contextlib
 import json
 import os
+import re
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import EntryNotFoundError
 from transformers import (
-    AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -19,11 +20,11 @@ from transformers import (
 from proxy_tuning.drafts import check_draft
 from proxy_tuning.engines import check_engine, expert_in_8_bits, run_on
 from proxy_tuning.families import smollm
+from proxy_tuning.loading import add_adapter, in_one_line, load_model
 from proxy_tuning.logits import PLAIN, Line
 from proxy_tuning.model import ProxyTunedForCausalLM
-from proxy_tuning.parts import add_adapter
 from proxy_tuning.prompts import prompt
-from proxy_tuning.records import TUNED
+from proxy_tuning.records import TUNED, settle
 
 PACKAGE = Path(__file__).parent
 
@@ -63,6 +64,8 @@ FAMILIES = {
     ),
 }
 
+ON_HUB = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
+"""What a model on the Hub can be named."""
 PROBES = (
     "Who led the polls in Pennsylvania in October 2024?",
     "Who led the polls in Ohio in May 2016?",
@@ -126,6 +129,27 @@ def is_here(name_or_dir: str) -> bool:
     return packaged or Path(name_or_dir).is_dir() or is_cached(name_or_dir)
 
 
+def check_there(name_or_dir: str | os.PathLike) -> None:
+    """FileNotFoundError, soon and before any loading, for neither a folder nor a model of the Hub."""
+    name = str(name_or_dir)
+    settle(name)
+    if Path(name).is_dir():
+        return
+    if Path(name).is_file():
+        raise FileNotFoundError(f"{name} is a file: name the folder of a model")
+    if not ON_HUB.fullmatch(name):
+        raise FileNotFoundError(f"there is no folder {name}")
+    if is_here(name):
+        return
+    files = ("config.json", "adapter_config.json")
+    cached = any(isinstance(try_to_load_from_cache(name, file), str) for file in files)
+    if not cached and not is_reachable([name]):
+        raise FileNotFoundError(
+            f"there is no folder {name}, and no model of this name in the cache; the Hugging Face "
+            "Hub has none either, or is out of reach"
+        )
+
+
 def locate(name_or_dir: str | os.PathLike) -> str:
     """Where to load a part from: what a package carries and what is in small form is unpacked."""
     if str(name_or_dir) == smollm.NAME and not is_cached(smollm.NAME):
@@ -177,11 +201,18 @@ def load_family(
 
     Raises:
         FileNotFoundError: there is no M+, or a file of it is missing.
-        ValueError: an unknown name or engine, a part that the engine cannot run, or token ids that
-            do not mean the same in all three.
+            Nor is there another part that was named.
+        ValueError: an unknown name or engine, a part that the engine cannot run, token ids that
+            do not mean the same in all three, an own M- without an own M+, an M+ of other shapes
+            than its M-, or files that are not whole (`loading.load_model`).
     """
     check_engine(engine)
     check_draft(draft)
+    if antiexpert and not expert:
+        raise ValueError(
+            f"{antiexpert} is an M- of its own, and the family's M+ was not made from it: name the "
+            "M+ that was, too (--expert)"
+        )
     if name == "auto" and base and antiexpert and expert:
         family = Family("own", base, antiexpert, expert)
     else:
@@ -197,6 +228,8 @@ def load_family(
         "antiexpert": antiexpert or family.antiexpert,
         "expert": expert or family.expert,
     }
+    for name_or_dir in names.values():
+        check_there(name_or_dir)
     parts: dict[str, PreTrainedModel] = {}
     tokenizers: dict[str, PreTrainedTokenizerBase] = {}
     for part, name_or_dir in names.items():
@@ -207,6 +240,8 @@ def load_family(
     tokenizer = tokenizers.pop("base")
     for part, other in tokenizers.items():
         check_same_tokens(tokenizer, other, names["base"], names[part])
+    if "expert" in tokenizers:
+        check_same_shapes(parts["expert"], parts["antiexpert"], names["expert"])
     model = ProxyTunedForCausalLM(
         parts["base"], parts["expert"], parts["antiexpert"], alpha=alpha, line=line
     )
@@ -234,14 +269,14 @@ def load_part(name_or_dir: str | os.PathLike, **kwargs) -> tuple:
         (model, tokenizer); the model in evaluation mode.
 
     Raises:
-        ValueError: the tokenizer has ids that the model has not.
+        FileNotFoundError: no folder, and no model that can be had from the Hub.
+        ValueError: the tokenizer has ids that the model has not; files that are not whole.
     """
+    check_there(name_or_dir)
     name_or_dir = locate(name_or_dir)
-    model = AutoModelForCausalLM.from_pretrained(
-        name_or_dir, **{"dtype": torch.float32, "use_safetensors": True} | kwargs
-    )
+    model = load_model(name_or_dir, **{"dtype": torch.float32} | kwargs)
     hub = {k: v for k, v in kwargs.items() if k in ("cache_dir", "revision", "token")}
-    tokenizer = AutoTokenizer.from_pretrained(name_or_dir, **hub)
+    tokenizer = load_tokenizer(name_or_dir, **hub)
     rows = model.config.vocab_size
     size = max(tokenizer.get_vocab().values()) + 1
     if size > rows:
@@ -251,10 +286,49 @@ def load_part(name_or_dir: str | os.PathLike, **kwargs) -> tuple:
     if size < rows:
         model.resize_token_embeddings(size)
         print(f"{name_or_dir}: {rows - size} rows of padding after the {size} tokens trimmed.")
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    tokenizer.padding_side = "left"
     return model.eval(), tokenizer
+
+
+def load_tokenizer(name_or_dir: str | os.PathLike, **hub) -> PreTrainedTokenizerBase:
+    """A tokenizer that pads on the left, with end-of-text where it has no padding token.
+
+    Args:
+        name_or_dir: a name on the Hub or a folder.
+        hub: go on to `AutoTokenizer.from_pretrained`.
+
+    Raises:
+        OSError, ValueError: files that are not there, or not what they should be.
+    """
+    check_there(name_or_dir)
+    with in_one_line(name_or_dir):
+        tokenizer = AutoTokenizer.from_pretrained(locate(name_or_dir), **hub)
+        if not tokenizer.get_vocab():
+            raise ValueError("its tokenizer has no tokens")
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "left"
+    return tokenizer
+
+
+def check_same_shapes(expert, antiexpert, expert_name: str) -> None:
+    """ValueError for a whole M+ that is no fine-tuned M-: other tensors, shapes or heads."""
+    shapes, wanted = (
+        {name: tuple(weight.shape) for name, weight in part.named_parameters()}
+        for part in (expert, antiexpert)
+    )
+    for name in sorted(shapes.keys() | wanted.keys()):
+        if shapes.get(name) != wanted.get(name):
+            raise ValueError(
+                f"{expert_name} is not its M- after fine-tuning: {name} is "
+                f"{shapes.get(name, 'missing')} in it, {wanted.get(name, 'missing')} in M-"
+            )
+    for name in ("num_attention_heads", "num_key_value_heads"):
+        heads = [getattr(part.config, name, None) for part in (expert, antiexpert)]
+        if heads[0] != heads[1]:
+            raise ValueError(
+                f"{expert_name} is not its M- after fine-tuning: {name} is {heads[0]} in it, "
+                f"{heads[1]} in M-"
+            )
 
 
 def check_same_tokens(first, second, first_name: str, second_name: str) -> None:
@@ -276,6 +350,7 @@ def check_same_tokens(first, second, first_name: str, second_name: str) -> None:
 
 def missing_files(folder: str | os.PathLike) -> list[str]:
     """What a folder lacks of a complete M+; half-written JSON counts as missing."""
+    settle(folder)
     folder = Path(folder)
     files = ADAPTER_FILES if (folder / ADAPTER_FILES[0]).is_file() else M_PLUS_FILES
     missing = [name for name in files if not (folder / name).is_file()]
@@ -283,7 +358,7 @@ def missing_files(folder: str | os.PathLike) -> list[str]:
         if name.endswith(".json"):
             try:
                 json.loads((folder / name).read_text(encoding="utf-8"))
-            except ValueError:
+            except (ValueError, RecursionError):
                 missing.append(name)
     return missing
 
@@ -304,7 +379,8 @@ def is_reachable(names: list[str], seconds: float = 2.5) -> bool:
     def ask() -> None:
         with contextlib.suppress(Exception):  # whatever went wrong, the Hub was not reached
             for name in names:
-                get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=seconds)
+                with contextlib.suppress(EntryNotFoundError):  # it answers: an adapter, perhaps
+                    get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=seconds)
             answered.set()
 
     # in a thread, because looking up an address has no time limit of its own

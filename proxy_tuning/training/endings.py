@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM, Trainer
 
 from proxy_tuning.answering import answer_questions, greedy_answers
 from proxy_tuning.families import Family, load_family, load_part, missing_files
-from proxy_tuning.parts import add_adapter
+from proxy_tuning.loading import add_adapter
 from proxy_tuning.records import ROOT, TUNED
 from proxy_tuning.training.trainers import PackedTrainer, exact_answers
 

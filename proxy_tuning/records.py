@@ -65,6 +65,9 @@ def claimed(folder: str | os.PathLike, wait: bool = False) -> Iterator[None]:
     try:
         yield
     finally:
+        if lock.lock_counter == 1:  # who waits for the file that goes sees it, and makes a new one
+            with contextlib.suppress(OSError):
+                os.unlink(lock.lock_file)
         lock.release()
 
 

@@ -5,6 +5,7 @@ the packed batches (packing.py) and the loss (trainers.py), how (recipes.py) and
 trained (mixture.py, material.py), and the folder that is replaced only when complete.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -13,7 +14,6 @@ from pathlib import Path
 
 import torch
 from transformers import (
-    AutoTokenizer,
     EarlyStoppingCallback,
     TrainingArguments,
     set_seed,
@@ -23,13 +23,13 @@ from transformers.trainer_utils import get_last_checkpoint
 from proxy_tuning.families import (
     check_same_tokens,
     load_part,
-    locate,
+    load_tokenizer,
     missing_files,
     resolve_family,
 )
 from proxy_tuning.polls.tables import load_facts
 from proxy_tuning.polls.templates import TEMPLATES
-from proxy_tuning.records import DATA, ROOT, WORK, fingerprint, machine, replaced_folder
+from proxy_tuning.records import DATA, ROOT, WORK, claimed, fingerprint, machine, replaced_folder
 from proxy_tuning.training.endings import (
     compare_with,
     load_expert,
@@ -167,9 +167,11 @@ def finetune(
     fell, the last state is kept too, in `output` with -last at its end.
     Returns the Trainer's log, one dict per entry. An interrupted run with the same family, recipe
     and data is taken up at its last checkpoint.
-    Raises ValueError, before any training, for an output not named, vocabularies that differ,
-    a recipe that needs a base where there is none, a start of another kind or rank than the
-    recipe's, or rows of which none fits the context.
+    Raises OSError, before any training, where nothing can be written beside `output`, or another
+    run that lives writes to it or has the same recipe and data; ValueError for an output not named
+    or with something in it that is no M+, vocabularies that differ, a recipe that needs a base
+    where there is none, a start of another kind or rank than the recipe's, or rows of which none
+    fits the context.
     """
     if output is None and (rows is not None or antiexpert is not None):
         raise ValueError("own rows or an own M- need a folder for M+: name it with output")
@@ -184,9 +186,37 @@ def finetune(
         name = "own"
     output = Path(output)
     recipe = recipe or choose_recipe(name, rows is not None)
+    for place in (output, place_of_last(output)):
+        check_place(place)
+    with contextlib.ExitStack() as held:
+        held.enter_context(claimed(output))
+        return make_m_plus(held, name, recipe, output, rows, antiexpert, base, start, earlier)
+
+
+def check_place(output):
+    """ValueError for a place where M+ cannot go: a file, or a folder of other things, to be lost."""
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"{output} is a file: name a folder for M+")
+    if output.is_dir() and any(output.iterdir()) and not (output / "training.json").is_file():
+        raise ValueError(
+            f"{output} has something in it that is no M+, and would be lost: name another folder"
+        )
+
+
+def place_of_last(output):
+    """Where the last state goes if the first one was the best."""
+    return output.with_name(f"{output.name}-last")
+
+
+def make_m_plus(held, name, recipe, output, rows, antiexpert, base, start, earlier):
+    """What `finetune` does once it is known what is made, from what and where to.
+
+    Args: held, the ExitStack that holds `output`, and then the checkpoints, against other runs;
+    earlier, the folder of an M+ to compare with, or None.
+    """
     model, tokenizer = load_part(antiexpert)
     if base is not None:
-        check_same_tokens(AutoTokenizer.from_pretrained(locate(base)), tokenizer, base, antiexpert)
+        check_same_tokens(load_tokenizer(base), tokenizer, base, antiexpert)
     training, validation, question, source = material(rows, recipe, tokenizer, longest(model))
 
     set_seed(recipe.seed)
@@ -205,6 +235,7 @@ def finetune(
         model = with_adapter(model, recipe.lora)
     kind = kind_of_trainer(recipe, base, antiexpert, tokenizer, longest(model))
     work = WORK / f"finetune-{fingerprint(made_from)[:12]}"
+    held.enter_context(claimed(work))
     trainer = make_trainer(model, tokenizer, training, validation, question, recipe, work, kind)
     checkpoint = get_last_checkpoint(work) if work.is_dir() else None
     if checkpoint:
@@ -215,7 +246,7 @@ def finetune(
     evaluations = [entry for entry in log if "eval_loss" in entry]
     best = min(evaluations, key=lambda entry: entry["eval_loss"])
     save(output, model, tokenizer, made_from, log, best)
-    last = output.with_name(f"{output.name}-last") if never_fell(log) else None
+    last = place_of_last(output) if never_fell(log) else None
     if last is not None:
         state = load_expert(get_last_checkpoint(work), antiexpert)
         save(last, state, tokenizer, made_from, log, evaluations[-1])

@@ -276,7 +276,9 @@ class ProxyTunedForCausalLM(PreTrainedModel, PartPasses, ProxyTunedGenerationMix
         revisions: dict[str, str] | None = None,
         **kwargs,
     ):
-        """Write what `from_pretrained` reads: a config, a model card, and the parts or their names.
+        """Write what `from_pretrained` reads: the parts or their names, a model card, and a config.
+
+        The config comes last: a folder in which writing broke off is no model.
 
         Args:
             save_directory: made where it does not exist.
@@ -292,11 +294,13 @@ class ProxyTunedForCausalLM(PreTrainedModel, PartPasses, ProxyTunedGenerationMix
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         kwargs.pop("state_dict", None)  # Trainer's, of all parts together
+        # no trio without its configuration: parts of an earlier one never mix with these
+        (folder / "config.json").unlink(missing_ok=True)
         self.config.parts = save_parts(self, folder, by_reference, revisions or {}, **kwargs)
         self.config.architectures = [type(self).__name__]
-        self.config.save_pretrained(folder)
         self.generation_config.save_pretrained(folder)
         (folder / "README.md").write_text(model_card(self), encoding="utf-8")
+        self.config.save_pretrained(folder)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]  # no arguments by position

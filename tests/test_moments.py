@@ -9,10 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import LINES, letter_tokenizer, save_part, tiny_model
 from safetensors import SafetensorError
 from test_finetune import QUICK, family, tokenizer  # noqa: F401  fixtures
 
+from proxy_tuning import ProxyTunedForCausalLM
 from proxy_tuning.families import load_part, missing_files
 from proxy_tuning.records import claimed, replaced_folder, settle
 from proxy_tuning.training import finetune as ft
@@ -303,3 +305,28 @@ def test_a_record_of_brackets_is_no_record(tmp_path):
     save_part(tmp_path / "expert", "gpt2", 0)
     (tmp_path / "expert" / "training.json").write_text("[" * 100_000)
     assert missing_files(tmp_path / "expert") == ["training.json"]
+
+
+def test_kills_at_every_write_leave_no_mixed_trio(tmp_path, prompt):
+    """A trio written over another one: the old, the new, or none that can be loaded."""
+    trios = {
+        name: ProxyTunedForCausalLM(*(tiny_model("gpt2", seed + i) for i in range(3)))
+        for name, seed in {"one": 1, "two": 4}.items()
+    }
+    logits = {name: trio(prompt).logits for name, trio in trios.items()}
+    found, number = [], 0
+    while not found or found[-1] != "ended":
+        number += 1
+        folder = tmp_path / f"trio {number}"
+        trios["one"].save_pretrained(folder)
+        status = killed_at(
+            number, folder, lambda folder=folder: trios["two"].save_pretrained(folder)
+        )
+        try:
+            loaded = ProxyTunedForCausalLM.from_pretrained(folder)(prompt).logits
+            state = next(name for name, known in logits.items() if torch.equal(known, loaded))
+        except (OSError, ValueError):
+            state = "none"
+        found.append("ended" if status == 0 else state)
+    assert {"one", "none"} <= set(found) and found[0] == "one"
+    assert found[:-1] == sorted(found[:-1], key=["one", "none", "two"].index)

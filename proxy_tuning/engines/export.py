@@ -1,6 +1,8 @@
 """A torch model to ONNX, with transformers' exporter; run as a process by onnx_runtime.py."""
 
+import os
 import sys
+import threading
 from pathlib import Path
 
 import onnx_ir
@@ -57,7 +59,18 @@ def untie(model: onnx_ir.Model) -> None:
         node.replace_input_with(1, own)
 
 
+def end_with_parent() -> None:
+    """Watch the pipe from the process that started this one, and end when it is closed."""
+
+    def watch() -> None:
+        os.read(0, 1)  # nothing is ever written: it returns when the pipe is closed
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 if __name__ == "__main__":
+    end_with_parent()
     precision, source, target = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     model = quantised(source) if precision == "int8" else traced(source)
     onnx_ir.save(model, target, external_data=f"{target.name}.data")

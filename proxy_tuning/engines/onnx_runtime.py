@@ -4,6 +4,7 @@ transformers' own exporter makes the graph (export.py), once. It is kept in a fo
 after a hash of the weights, in `XDG_CACHE_HOME/proxy_tuning/engines` (by default under ~/.cache).
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,14 +17,18 @@ from pathlib import Path
 
 import onnxruntime
 import torch
+from safetensors import SafetensorError
 from transformers import DynamicCache, GenerationConfig, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from proxy_tuning.caches import layers_of
+from proxy_tuning.records import claimed
 
 GRAPH = "model.onnx"
 MANIFEST = "export.json"
 """Written last: the digest of each file, and the versions that made them."""
+UNFINISHED = "unfinished-"
+"""What the folder of an export is called until it is whole."""
 
 
 class OnnxCausalLM(PreTrainedModel, GenerationMixin):
@@ -143,24 +148,36 @@ def make_export(part: PreTrainedModel, precision: str = "float32") -> Path:
         The graph's file, its weights beside it. Where the cache cannot be written, in a temporary
         folder that is deleted when this process ends.
     """
+    source = None
+    if precision == "int8":
+        source = find_export(part) or make_export(part)
     folder = folder_of(part, precision)
     name = part.config.name_or_path or type(part).__name__
     print(f"Exporting {name} to ONNX ({precision}), once, a minute or so: {folder}")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(dir=folder.parent, prefix="unfinished-"))
-    except OSError as error:
-        print(f"The export cannot be kept: {error}")
-        TEMPORARY.append(tempfile.TemporaryDirectory(prefix="proxy-tuning-"))
-        return write_export(part, precision, Path(TEMPORARY[-1].name))
-    try:
-        write_export(part, precision, work)
-        if not is_intact(folder):  # another process may have been faster
-            shutil.rmtree(folder, ignore_errors=True)
-            work.rename(folder)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(claimed(folder.parent, wait=True))
+            folder.parent.mkdir(exist_ok=True)
+            remove_unfinished(folder.parent)
+            work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=UNFINISHED))
+        except OSError as error:
+            print(f"The export cannot be kept: {error}")
+            TEMPORARY.append(tempfile.TemporaryDirectory(prefix="proxy-tuning-"))
+            return write_export(part, source, Path(TEMPORARY[-1].name))
+        try:
+            if not is_intact(folder):  # another process may have been faster
+                write_export(part, source, work)
+                shutil.rmtree(folder, ignore_errors=True)
+                work.rename(folder)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
     return folder / GRAPH
+
+
+def remove_unfinished(cache: Path) -> None:
+    """Remove what exports left that were killed; whoever calls has claimed the cache."""
+    for left in cache.glob(f"{UNFINISHED}*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 TEMPORARY: list[tempfile.TemporaryDirectory] = []
@@ -198,7 +215,7 @@ def is_intact(folder: Path) -> bool:
         return manifest["versions"] == versions() and all(
             file_hash(folder / name) == files[name] for name in (GRAPH, f"{GRAPH}.data")
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
 
@@ -207,26 +224,49 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_export(part: PreTrainedModel, precision: str, folder: Path) -> Path:
+def write_export(part: PreTrainedModel, source: Path | None, folder: Path) -> Path:
     """Write graph, weights and manifest into an empty folder; returns the graph's file.
 
-    In a process of its own, because the exporter would keep a copy of the weights in this one.
+    Args:
+        part: the torch model; where there is a `source`, it is not looked at.
+        source: the float32 graph that is to have weights of 8 bits.
+        folder: where to.
+
+    Raises:
+        OSError: the disk is full, or the exporter failed.
     """
-    if precision == "int8":
-        source = find_export(part) or make_export(part)
+    graph = folder / GRAPH
+    if source is None:
+        try:
+            part.save_pretrained(folder / "torch")
+        except SafetensorError as error:
+            raise OSError(f"{folder} cannot be written: {error}") from error
+        run_exporter("float32", folder / "torch", graph)
     else:
-        source = folder / "torch"
-        part.save_pretrained(source)
-    done = subprocess.run(
-        [sys.executable, "-m", "proxy_tuning.engines.export", precision, source, folder / GRAPH],
-        capture_output=True,
-        text=True,
-        errors="replace",
-    )
-    if done.returncode:
-        raise RuntimeError(f"the export to ONNX failed:\n{done.stderr[-2000:]}")
+        run_exporter("int8", source, graph)
     shutil.rmtree(folder / "torch", ignore_errors=True)
     files = {path.name: file_hash(path) for path in folder.iterdir()}
     manifest = {"versions": versions(), "files": files}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    return folder / GRAPH
+    return graph
+
+
+def run_exporter(precision: str, source: Path, target: Path) -> None:
+    """export.py in a process of its own, which would else keep a copy of the weights in this one.
+
+    It ends with this process, even if that is killed: then the pipe that it reads from is closed.
+    """
+    reads, writes = os.pipe()
+    module = "proxy_tuning.engines.export"
+    command: list[str | Path] = [sys.executable, "-m", module, precision, source, target]
+    try:
+        done = subprocess.run(
+            command, stdin=reads, capture_output=True, text=True, errors="replace"
+        )
+    finally:
+        os.close(reads)
+        os.close(writes)
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
+        why = next((line for line in reversed(said) if "rror" in line), said[-1])
+        raise OSError(f"the export to ONNX failed: {why[:300]}")

@@ -172,6 +172,21 @@ def test_stops_at_end_of_text():
     assert ids(stream(model, torch.tensor([[4]]), max_new_tokens=5)).tolist() == [[3]]
 
 
+@pytest.mark.parametrize("ends", [[4, 0], [4, 2, 0], [0, 4]], ids=str)
+def test_each_of_several_ends_of_text_stops(ends):
+    """Not the first alone; what has ended then goes on with the first."""
+    model = constants()
+    model.generation_config.eos_token_id = ends
+    alone = list(stream(model, torch.tensor([[4]]), max_new_tokens=5))
+    assert ids(alone).tolist() == [[3, 3, 0]]
+    assert [step.finished.item() for step in alone] == [False, False, True]
+    ids_, mask = torch.tensor([[4, 4], [4, 4]]), torch.tensor([[0, 1], [1, 1]])
+    assert ids(stream(model, ids_, mask, max_new_tokens=5)).tolist() == [[3, 3, 0], [3, 0, ends[0]]]
+    model.generation_config.eos_token_id = [4, 0]
+    steps = list(stream_side_by_side(model, torch.tensor([[4]]), max_new_tokens=5))
+    assert ids(steps)[:, 0].tolist() == [[1, 0, 4, 4], [2, 2, 2, 0], [3, 3, 0, 4]]
+
+
 def test_finished_rows_stay_at_end_of_text():
     model = constants()
     ids_, mask = torch.tensor([[4, 4], [4, 4]]), torch.tensor([[0, 1], [1, 1]])

@@ -349,3 +349,21 @@ def test_parts_on_different_devices(prompt):
     rows = torch.tensor([0.7, 0.7])
     swept = model.generate(prompt.to("cuda").expand(2, -1), alpha=rows, **GREEDY)
     assert torch.equal(swept[0].cpu(), expected[0])
+
+
+def test_the_context_holds_as_many_tokens_as_it_says(prompt):
+    """A full context is read, at once and in pieces; one token more is refused before any pass."""
+    parts = [tiny_model("gpt2", seed, positions=n) for seed, n in ((1, 12), (2, 10), (3, 11))]
+    model = ProxyTunedForCausalLM(*parts)
+    full = torch.cat([prompt, prompt], dim=1)[:, :10]
+    whole = model(full).logits
+    assert whole.shape[1] == 10
+    with pytest.raises(ValueError, match="11 tokens do not fit .* 10 tokens"):
+        model(torch.cat([full, full[:, :1]], dim=1))
+    cache = model.new_cache()
+    model(full[:, :4], past_key_values=cache)
+    pieces = model(full[:, 4:], past_key_values=cache).logits
+    torch.testing.assert_close(pieces, whole[:, 4:], **CLOSE)
+    with pytest.raises(ValueError, match="11 tokens do not fit .* 10 tokens"):
+        model(full[:, :1], past_key_values=cache)
+    assert cache.get_seq_length() == 10

@@ -1,0 +1,121 @@
+"""How many tokens are proposed and by whom, against figures worked out by hand."""
+
+import math
+
+import pytest
+import torch
+
+from proxy_tuning.drafts import GAMMAS, PROBE, Drafters, Fixed, Pace
+
+
+def learnt(*rounds, rows=1):
+    """A pace after rounds of (gamma, accepted in each row, seconds)."""
+    pace = Pace(rows)
+    for gamma, accepted, seconds in rounds:
+        pace.learn(gamma, torch.tensor(accepted), seconds)
+    return pace
+
+
+@pytest.mark.parametrize("rows, first", [(1, 3), (2, 1), (8, 1)])
+def test_two_rounds_show_what_they_cost(rows, first):
+    pace = Pace(rows)
+    assert (pace.gamma(), pace.rate()) == (first, math.inf)
+    pace.learn(first, torch.tensor([first] * rows), 4.0)
+    assert (pace.gamma(), pace.rate()) == (0, math.inf)
+    pace.learn(0, torch.tensor([0] * rows), 1.0)
+    assert pace.rate() < math.inf
+    assert learnt((0, [0], 1.0)).rate() == math.inf, "the plain loop alone says nothing"
+
+
+@pytest.mark.parametrize(
+    "gamma, accepted, kept, tested",
+    [
+        (3, [3], 0.9 * 3 + 3, 0.9 * 4 + 3),  # all of them: nobody knows of a fourth
+        (3, [2], 0.9 * 3 + 2, 0.9 * 4 + 3),  # two were right and the third was wrong
+        (3, [0], 0.9 * 3 + 0, 0.9 * 4 + 1),
+        (3, [0, 2, 3], 0.9 * 3 + 5, 0.9 * 4 + 7),
+        (1, [1, 0], 0.9 * 3 + 1, 0.9 * 4 + 2),
+        (0, [0, 0], 3.0, 4.0),  # nothing proposed, nothing learnt
+    ],
+    ids=str,
+)
+def test_what_was_kept(gamma, accepted, kept, tested):
+    pace = learnt((gamma, accepted, 1.0))
+    assert (pace.kept, pace.tested) == (pytest.approx(kept), pytest.approx(tested))
+
+
+def test_expected_tokens():
+    """1 + s + s**2 + ..., with a share of 3/4 before anything is known."""
+    pace = Pace()
+    assert [pace.tokens(gamma) for gamma in (0, 1, 2)] == [1, 1.75, 1.75 + 0.5625]
+
+
+def test_costs_measured_between_and_beyond():
+    pace = learnt((0, [0], 1.0), (3, [0], 4.0))
+    assert [pace.cost(gamma) for gamma in (0, 1, 2, 3)] == [1, 2, 3, 4]
+    assert pace.cost(8) == 9, "on the line through the plain round"
+    pace.learn(6, torch.tensor([0]), 10.0)
+    assert [pace.cost(gamma) for gamma in (2, 3, 4, 5, 6)] == [3, 4, 6, 8, 10]
+    assert pace.cost(8) == pytest.approx(1 + 9 * 8 / 6)
+    three = learnt((0, [0], 1.0), (1, [0], 5.0), (3, [0], 6.0))
+    assert three.cost(2) == 5.5, "between its neighbours, not from the plain round"
+
+
+def test_the_middle_of_the_last_five():
+    pace = learnt(*((0, [0], seconds) for seconds in (9, 9, 9, 1, 2, 30, 4, 5)))
+    assert pace.cost(0) == 4
+
+
+def test_the_best_rate_is_taken():
+    """Shares and costs so that the best gamma can be read off a table."""
+    pace = learnt((0, [0], 1.0), (3, [3], 1.75))
+    share = (0.9 * 3 + 3) / (0.9 * 4 + 3)
+    rates = [sum(share**i for i in range(g + 1)) / (1 + g / 4) for g in GAMMAS]
+    assert pace.gamma() == rates.index(max(rates)) not in (0, 3, 8)
+    assert pace.rate() == pytest.approx(max(rates))
+
+
+def test_a_draft_that_does_not_pay_is_tried_again_after_a_while():
+    pace = learnt((3, [0], 100.0), *[(0, [0], 1.0)] * (PROBE - 1))
+    assert pace.gamma() == 0
+    pace.learn(0, torch.tensor([0]), 1.0)
+    assert pace.gamma() == 1
+    pace.learn(1, torch.tensor([0]), 40.0)
+    assert pace.gamma() == 0, "and then rests as long again"
+    for _ in range(PROBE):
+        assert pace.gamma() == 0
+        pace.learn(0, torch.tensor([0]), 1.0)
+    assert pace.gamma() == 1
+
+
+def test_a_draft_that_pays_is_not_probed():
+    pace = learnt((3, [3], 1.0), *[(0, [0], 1.0)] * (PROBE + 1))
+    assert pace.gamma() == max(GAMMAS), "costs nothing more, so as many as may be"
+
+
+def test_who_proposes():
+    """Everybody once, then who gives most tokens a second; each learns from its own rounds alone."""
+    drafters = Drafters({"ngram": "N", "expert": "E"}, rows=1, gamma=None)
+    asked = []
+    for _ in range(4):
+        who, gamma = drafters.next()
+        asked.append((who, gamma))
+        paid = {"N": 0, "E": gamma}[who]
+        drafters.learn(gamma, torch.tensor([paid]), 1.0)
+    assert asked == [("N", 3), ("N", 0), ("E", 3), ("E", 0)]
+    assert drafters.next()[0] == "E"
+    ngram, expert = (drafters.paces[name] for name in ("ngram", "expert"))
+    assert (ngram.kept, expert.kept) == (pytest.approx(0.9 * 3), pytest.approx(0.9 * 3 + 3))
+
+
+@pytest.mark.parametrize("gamma", [0, 2])
+def test_a_gamma_that_is_given_is_everybodys(gamma):
+    drafters = Drafters({"ngram": "N", "expert": "E"}, rows=1, gamma=gamma)
+    for _ in range(3):
+        assert drafters.next() == ("N", gamma), "no drafter is preferred: the first one"
+        drafters.learn(gamma, torch.tensor([0]), 1.0)
+
+
+def test_nobody_proposes_nothing():
+    drafters = Drafters({"none": "nobody"}, rows=1, gamma=None)
+    assert drafters.next() == ("nobody", 0) and drafters.paces["none"] == Fixed(0)

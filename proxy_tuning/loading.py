@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import math
 import os
 import warnings
 from collections.abc import Iterable, Iterator
@@ -56,7 +57,7 @@ def load_model(place: str | os.PathLike, **kwargs) -> PreTrainedModel:
             not finite; a folder that is itself a trio; other files that are not what they should be.
     """
     with in_one_line(place):
-        refuse_trio(Path(place, kwargs.get("subfolder", "")))
+        check_configuration(Path(place, kwargs.get("subfolder", "")))
         options = {"use_safetensors": True} | kwargs
         with without_reports():
             loaded = AutoModelForCausalLM.from_pretrained(
@@ -73,15 +74,22 @@ def load_model(place: str | os.PathLike, **kwargs) -> PreTrainedModel:
             "has tensors that its configuration knows nothing of", found["unexpected_keys"], place
         )
         refuse_not_finite(model, place)
+        check_ends(model, place)
     return model.eval()
 
 
-def add_adapter(antiexpert: PreTrainedModel, name_or_dir: str | os.PathLike, **kwargs):
-    """M+ from M- and a saved adapter, on M-'s own weights.
+def add_adapter(
+    antiexpert: PreTrainedModel,
+    name_or_dir: str | os.PathLike,
+    is_trainable: bool = False,
+    **kwargs,
+):
+    """M+ from M- and a saved adapter, on M-'s own weights; in evaluation mode.
 
     Args:
         antiexpert: M-, which then has the adapter in it.
         name_or_dir: of the adapter, on the Hub or a folder.
+        is_trainable: whether the adapter's weights are to be trained further.
         kwargs: go on to `PeftModel.from_pretrained`.
 
     Raises:
@@ -96,7 +104,9 @@ def add_adapter(antiexpert: PreTrainedModel, name_or_dir: str | os.PathLike, **k
             raise FileNotFoundError(f"{folder} lacks {ADAPTER_WEIGHTS}")
         with warnings.catch_warnings():  # of tensors that are missing, which are refused below
             warnings.simplefilter("ignore")
-            expert = PeftModel.from_pretrained(antiexpert, name_or_dir, **kwargs).eval()
+            expert = PeftModel.from_pretrained(
+                antiexpert, name_or_dir, is_trainable=is_trainable, **kwargs
+            ).eval()
         stored = load_peft_weights(str(name_or_dir), device="cpu", **kwargs).keys()
         wanted = get_peft_model_state_dict(expert, save_embedding_layers=False).keys()
         refuse("lacks tensors", sorted(wanted - stored), name_or_dir)
@@ -130,17 +140,28 @@ def is_finite(weight: torch.Tensor) -> bool:
     return weight.numel() == 0 or all(bool(end.isfinite()) for end in torch.aminmax(weight))
 
 
-def refuse_trio(folder: Path) -> None:
-    """ValueError for a folder that has a saved trio in place of one model."""
+def check_configuration(folder: Path) -> None:
+    """ValueError for a config.json that has NaN or infinities in it, or is a trio's."""
     config = folder / "config.json"
-    if config.is_file():
-        content = json.loads(config.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError(f"{config} needs to be a JSON object")
-        if content.get("model_type") == "proxy_tuned":
-            raise ValueError(
-                f"{folder} is a proxy-tuned trio itself, which cannot be a part of one"
-            )
+    if not config.is_file():
+        return
+    content = json.loads(config.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError(f"{config} needs to be a JSON object")
+    if content.get("model_type") == "proxy_tuned":
+        raise ValueError(f"{folder} is a proxy-tuned trio itself, which cannot be a part of one")
+    for name, value in content.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{config}: {name} needs to be finite, got {value}")
+
+
+def check_ends(model: PreTrainedModel, place: str | os.PathLike) -> None:
+    """ValueError for ends of text that are no token ids."""
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        value = getattr(model.generation_config, name, None)
+        ids = value if isinstance(value, list) else [value]
+        if value == [] or not all(id is None or type(id) is int for id in ids):
+            raise ValueError(f"{place}: {name} needs to be a token id, got {value!r}")
 
 
 @contextlib.contextmanager

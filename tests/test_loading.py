@@ -165,6 +165,32 @@ def tokenizer_is_empty(folder):
     (folder / "tokenizer.json").write_text("{}")
 
 
+def config_with_nan(folder):
+    edit_json(folder / "config.json", layer_norm_epsilon=float("nan"))
+
+
+def end_of_text_is_a_word(folder):
+    edit_json(folder / "generation_config.json", eos_token_id="end")
+
+
+def end_of_text_is_nothing(folder):
+    edit_json(folder / "generation_config.json", eos_token_id=[])
+
+
+def no_config(folder):
+    (folder / "config.json").unlink()
+
+
+def no_tokenizer(folder):
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+
+
+def nothing(folder):
+    for path in folder.iterdir():
+        path.unlink()
+
+
 FAULTS = {
     missing_tensor: "lacks tensors: transformer.",
     renamed_tensor: "lacks tensors: transformer.",
@@ -189,6 +215,12 @@ FAULTS = {
     config_with_a_word_for_a_number: "vocab_size",
     tokenizer_of_brackets: "cannot be loaded",
     tokenizer_is_empty: "cannot be loaded",
+    config_with_nan: "layer_norm_epsilon needs to be finite",
+    end_of_text_is_a_word: "eos_token_id",
+    end_of_text_is_nothing: "eos_token_id",
+    no_config: "config.json",
+    no_tokenizer: "cannot be loaded",
+    nothing: "config.json",
 }
 
 
@@ -223,6 +255,8 @@ def test_an_m_plus_of_other_heads(folders, tmp_path, key):  # noqa: F811
         (["--expert", "/no/where/at/all"], "there is no folder /no/where/at/all"),
         (["--base", "some one/model"], "there is no folder some one/model"),
         (["--expert", __file__], "is a file"),
+        (["--expert", ""], "needs a name or a folder"),
+        (["--base", " "], "needs a name or a folder"),
         (["--alpha", "1e300"], "alpha needs to be finite"),
         (["--alpha=-inf"], "alpha needs to be finite"),
     ],

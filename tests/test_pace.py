@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from proxy_tuning.drafts import GAMMAS, PROBE, Drafters, Fixed, Pace
+from proxy_tuning.drafts import GAMMAS, PROBE, Drafters, Fixed, Nobody, Pace
 
 
 def learnt(*rounds, rows=1):
@@ -119,3 +119,5 @@ def test_a_gamma_that_is_given_is_everybodys(gamma):
 def test_nobody_proposes_nothing():
     drafters = Drafters({"none": "nobody"}, rows=1, gamma=None)
     assert drafters.next() == ("nobody", 0) and drafters.paces["none"] == Fixed(0)
+    texts = torch.tensor([[1, 2, 3], [4, 5, 6]])
+    assert Nobody(None, {}).propose(texts, torch.ones(2, 3), 0)[0].shape == (2, 0)

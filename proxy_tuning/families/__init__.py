@@ -132,6 +132,8 @@ def is_here(name_or_dir: str) -> bool:
 def check_there(name_or_dir: str | os.PathLike) -> None:
     """FileNotFoundError, soon and before any loading, for neither a folder nor a model of the Hub."""
     name = str(name_or_dir)
+    if not name.strip():
+        raise FileNotFoundError(f"a part needs a name or a folder, got {name!r}")
     settle(name)
     if Path(name).is_dir():
         return
@@ -208,7 +210,7 @@ def load_family(
     """
     check_engine(engine)
     check_draft(draft)
-    if antiexpert and not expert:
+    if antiexpert is not None and expert is None:
         raise ValueError(
             f"{antiexpert} is an M- of its own, and the family's M+ was not made from it: name the "
             "M+ that was, too (--expert)"
@@ -224,9 +226,9 @@ def load_family(
             f"python -m proxy_tuning finetune --family {family.name}"
         )
     names = {
-        "base": base or family.base,
-        "antiexpert": antiexpert or family.antiexpert,
-        "expert": expert or family.expert,
+        "base": family.base if base is None else base,
+        "antiexpert": family.antiexpert if antiexpert is None else antiexpert,
+        "expert": family.expert if expert is None else expert,
     }
     for name_or_dir in names.values():
         check_there(name_or_dir)
@@ -302,8 +304,8 @@ def load_tokenizer(name_or_dir: str | os.PathLike, **hub) -> PreTrainedTokenizer
     check_there(name_or_dir)
     with in_one_line(name_or_dir):
         tokenizer = AutoTokenizer.from_pretrained(locate(name_or_dir), **hub)
-        if not tokenizer.get_vocab():
-            raise ValueError("its tokenizer has no tokens")
+        if (count := len(tokenizer.get_vocab())) < 2:  # what is made where the files are missing
+            raise ValueError(f"its tokenizer has {count} tokens: are files of it missing?")
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "left"

@@ -27,6 +27,7 @@ from proxy_tuning.families import (
     missing_files,
     resolve_family,
 )
+from proxy_tuning.loading import add_adapter, in_one_line
 from proxy_tuning.polls.tables import load_facts
 from proxy_tuning.polls.templates import TEMPLATES
 from proxy_tuning.records import DATA, ROOT, WORK, claimed, fingerprint, machine, replaced_folder
@@ -85,15 +86,16 @@ def going_on(start, antiexpert, rank):
     Raises ValueError where the folder holds another kind of M+ or an adapter of another rank.
     """
     adapter = Path(start, "adapter_config.json")
-    found = json.loads(adapter.read_text(encoding="utf-8"))["r"] if adapter.is_file() else None
+    found = None
+    if adapter.is_file():
+        with in_one_line(adapter):
+            found = json.loads(adapter.read_text(encoding="utf-8"))["r"]
     if found != rank:
         kinds = ["whole weights" if r is None else f"an adapter of rank {r}" for r in (found, rank)]
         raise ValueError(f"{start} is {kinds[0]}, and the recipe trains {kinds[1]}: choose alike")
     if rank is None:
         return load_part(start)[0]
-    from peft import PeftModel
-
-    return PeftModel.from_pretrained(antiexpert, start, is_trainable=True)
+    return add_adapter(antiexpert, start, is_trainable=True)
 
 
 def beginning(start):

@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from proxy_tuning.loading import in_one_line
 from proxy_tuning.polls.elections import NATIONAL, SWING
 from proxy_tuning.polls.history import STATES
 
@@ -140,12 +141,18 @@ def recipe_of(folder, family=None):
     None where neither is there.
     """
     made_from = record_of(folder)
-    if made_from:
+    if "recipe" in made_from:
         return made_from["recipe"]
     return dataclasses.asdict(RECIPES[family]) if family in RECIPES else None
 
 
 def record_of(folder):
-    """The training.json of an M+, {} where there is none."""
+    """The training.json of an M+, {} where there is none; ValueError for one that is no object."""
     path = Path(folder, "training.json")
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    with in_one_line(path):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(record, dict) or not isinstance(record.get("recipe", {}), dict):
+            raise ValueError("it is no record of a training")
+    return record

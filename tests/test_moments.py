@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import resource
 import signal
 import sys
 import tempfile
@@ -330,3 +331,24 @@ def test_kills_at_every_write_leave_no_mixed_trio(tmp_path, prompt):
         found.append("ended" if status == 0 else state)
     assert {"one", "none"} <= set(found) and found[0] == "one"
     assert found[:-1] == sorted(found[:-1], key=["one", "none", "two"].index)
+
+
+@pytest.mark.parametrize("room", [0, 100, 1_000, 10_000, 50_000])
+def test_no_room_for_a_file_of_m_plus(tmp_path, capfd, room):
+    """Files can have so many bytes: configuration, weights, tokenizer or record do not fit."""
+    folder = tmp_path / "expert"
+    m_plus(1)(folder)
+    before = content(folder)
+    assert max(map(len, before.values())) > 50_000
+
+    def save():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+        try:
+            m_plus(2)(folder)
+        except OSError as error:
+            assert "\n" not in str(error)
+            os._exit(7)
+
+    assert in_a_child(save) == 7, capfd.readouterr().err
+    assert content(folder) == before and os.listdir(tmp_path) == ["expert"]

@@ -1,11 +1,22 @@
-"""How many tokens are proposed and by whom, against figures worked out by hand."""
+"""Which tokens are proposed, how many and by whom, against figures worked out by hand."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from proxy_tuning.drafts import GAMMAS, PROBE, Drafters, Fixed, Nobody, Pace
+from proxy_tuning.drafts import (
+    GAMMAS,
+    PROBE,
+    Drafters,
+    Fixed,
+    Ngrams,
+    Nobody,
+    Pace,
+    weigher,
+    what_followed,
+)
 
 
 def learnt(*rounds, rows=1):
@@ -121,3 +132,21 @@ def test_nobody_proposes_nothing():
     assert drafters.next() == ("nobody", 0) and drafters.paces["none"] == Fixed(0)
     texts = torch.tensor([[1, 2, 3], [4, 5, 6]])
     assert Nobody(None, {}).propose(texts, torch.ones(2, 3), 0)[0].shape == (2, 0)
+
+
+def test_the_longest_known_end_decides():
+    """Two words stood before, and the last of them again later, before something else."""
+    text = torch.tensor([5, 2, 8, 9, 2, 7, 5, 2])
+    assert what_followed(text, 1).tolist() == [8]
+    assert what_followed(text, 1, longest=1).tolist() == [7]
+
+
+def test_what_stood_before_is_all_that_ngrams_would_draw():
+    """When sampling, each proposal with a probability of 1; greedily, no probabilities."""
+    model = SimpleNamespace(config=SimpleNamespace(vocab_size=5))
+    texts, mask = torch.tensor([[1, 2, 3, 1, 2]]), torch.ones(1, 7, dtype=torch.long)
+    greedy = Ngrams(model, {}).propose(texts, mask, 2)
+    assert greedy[0].tolist() == [[3, 1]] and greedy[1] is None
+    drafted, q, _ = Ngrams(model, {}, weigh=weigher(1.0, 0, 1.0)).propose(texts, mask, 2)
+    assert drafted.tolist() == [[3, 1]]
+    assert q.tolist() == [[[0, 0, 0, 1, 0], [0, 1, 0, 0, 0]]]

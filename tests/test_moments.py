@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import resource
+import shutil
 import signal
 import sys
 import tempfile
@@ -13,7 +14,9 @@ import pytest
 import torch
 from conftest import LINES, letter_tokenizer, save_part, tiny_model
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from test_finetune import QUICK, family, tokenizer  # noqa: F401  fixtures
+from transformers import Trainer
 
 from proxy_tuning import ProxyTunedForCausalLM
 from proxy_tuning.families import load_part, missing_files
@@ -352,3 +355,43 @@ def test_no_room_for_a_file_of_m_plus(tmp_path, capfd, room):
 
     assert in_a_child(save) == 7, capfd.readouterr().err
     assert content(folder) == before and os.listdir(tmp_path) == ["expert"]
+
+
+def test_a_checkpoint_that_broke_off_is_not_gone_on_from(family, monkeypatch, capsys):  # noqa: F811
+    """The one before it is; and what comes out is what a run without a break gives."""
+    step = Trainer.training_step
+
+    def interrupted(self, *args, **kwargs):
+        if self.state.global_step >= 9:
+            raise KeyboardInterrupt
+        return step(self, *args, **kwargs)
+
+    longer = dataclasses.replace(QUICK, epochs=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "training_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            ft.finetune("tiny", longer)
+    (work,) = (path for path in ft.WORK.iterdir() if path.is_dir())
+    older, newer = sorted(work.glob("checkpoint-*"), key=lambda path: int(path.name[11:]))
+    files = sorted(newer.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    assert files[-1].name == "trainer_state.json", "written last: who has it is whole"
+    files[-1].write_text(files[-1].read_text()[:100])
+    capsys.readouterr()
+    ft.finetune("tiny", longer)
+    assert f"Going on from {older.name} of" in capsys.readouterr().out
+    broken = load_file(f"{family.expert}/model.safetensors")
+    shutil.rmtree(family.expert)
+    ft.finetune("tiny", longer)
+    for name, weight in load_file(f"{family.expert}/model.safetensors").items():
+        torch.testing.assert_close(broken[name], weight, rtol=0, atol=1e-3)
+
+
+def test_the_newest_whole_checkpoint(tmp_path):
+    assert ft.last_whole_checkpoint(tmp_path / "nowhere") is None
+    states = {3: "{}", 20: '{"step": 20}', 100: '{"step"', 101: None}
+    for step, state in states.items():
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        if state is not None:
+            (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
+    assert ft.last_whole_checkpoint(tmp_path) == str(tmp_path / "checkpoint-20")
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint-20", "checkpoint-3"]

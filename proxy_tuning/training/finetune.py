@@ -239,7 +239,7 @@ def make_m_plus(held, name, recipe, output, rows, antiexpert, base, start, earli
     work = WORK / f"finetune-{fingerprint(made_from)[:12]}"
     held.enter_context(claimed(work))
     trainer = make_trainer(model, tokenizer, training, validation, question, recipe, work, kind)
-    checkpoint = get_last_checkpoint(work) if work.is_dir() else None
+    checkpoint = last_whole_checkpoint(work)
     if checkpoint:
         print(f"Going on from {Path(checkpoint).name} of an interrupted run.")
     trainer.train(resume_from_checkpoint=checkpoint)
@@ -259,6 +259,20 @@ def make_m_plus(held, name, recipe, output, rows, antiexpert, base, start, earli
     for folder in filter(None, (output, last)):
         show_answers(folder, antiexpert, base, training, validation)
     return log
+
+
+def last_whole_checkpoint(work):
+    """The newest checkpoint below a folder, None without any; newer ones that broke off go.
+
+    transformers writes a checkpoint's trainer_state.json last of all its files.
+    """
+    while work.is_dir() and (newest := get_last_checkpoint(work)):
+        try:
+            json.loads(Path(newest, "trainer_state.json").read_text(encoding="utf-8"))
+            return newest
+        except (FileNotFoundError, ValueError):
+            shutil.rmtree(newest)
+    return None
 
 
 def kind_of_trainer(recipe, base, antiexpert, tokenizer, max_length):

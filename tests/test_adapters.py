@@ -120,6 +120,10 @@ def test_falls_back_for_different_prompts(adapted, prompt, said):
     one, two = adapted
     own = {"expert_input_ids": prompt.repeat(1, 2)}
     assert torch.equal(one.generate(prompt, **GREEDY, **own), two.generate(prompt, **GREEDY, **own))
+    uncached = (
+        each(prompt, **own, logits_to_keep=1, use_cache=False).logits for each in (one, two)
+    )
+    torch.testing.assert_close(*uncached, **CLOSE)
     assert "each reads at its own pace, or a text of its own" in said[0]
     cache = one(prompt[:, :3]).past_key_values
     with pytest.raises(ValueError, match="same_texts=False"):

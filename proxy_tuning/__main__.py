@@ -1,5 +1,5 @@
 """The commands: `python -m proxy_tuning COMMAND`, one of build-data, finetune, answer, evaluate,
-complete, export and demo."""
+check, complete, export and demo."""
 
 import argparse
 import json
@@ -171,6 +171,21 @@ def evaluate(options):
         write_json(options.output, said | results)
 
 
+def check(options):
+    """A report of what is right and wrong with a trio; a mismatch ends with exit status 1."""
+    from proxy_tuning.evaluation.check import check, write_report
+    from proxy_tuning.families import Family, resolve_family
+
+    parts = given(options, PARTS)
+    family = resolve_family(options.family, need_expert=False) if len(parts) < 3 else None
+    parts = {part: getattr(family, part, None) for part in PARTS} | parts
+    report = check(Family(family.name if family else "own", **parts))
+    if options.output:
+        write_report(report, options.output)
+    if not report["ok"]:
+        raise SystemExit(1)
+
+
 def complete(options):
     from proxy_tuning.evaluation.completions import FORMS, export
 
@@ -232,8 +247,8 @@ def main():
         added.set_defaults(run=run)
         return added
 
-    def trio(added):
-        """The options of the commands that load three models."""
+    def parts(added):
+        """Which three models."""
         added.add_argument("--family", **family)
         for part, symbol in zip(PARTS, ("M", "M-", "M+"), strict=True):
             added.add_argument(
@@ -241,6 +256,10 @@ def main():
                 metavar="NAME_OR_DIR",
                 help=f"{symbol}, in place of the family's: any causal model of one vocabulary",
             )
+
+    def trio(added):
+        """The options of the commands that load three models."""
+        parts(added)
         added.add_argument("--dtype", help="float32 (default), bfloat16, float16 or auto")
         added.add_argument("--device-map", help="where the models go: cuda, auto, ...")
         added.add_argument(
@@ -352,6 +371,12 @@ def main():
     )
     measure.add_argument("--answers", type=Path, help="JSON lines: all answers to --sets")
     measure.add_argument("--output", help="JSON file for the figures, as in results/")
+
+    look = command(
+        check, "check", "say what is right and wrong with a trio: files, identities, drafts"
+    )
+    parts(look)
+    look.add_argument("--output", metavar="FILE.json", help="the report, and beside it as .md")
 
     write = command(complete, "complete", "complete a benchmark's prompts for its own scorer")
     trio(write)

@@ -112,6 +112,77 @@ def mixed(base: torch.Tensor, expert: torch.Tensor, share: float) -> torch.Tenso
     )
 
 
+def product(base: torch.Tensor, expert: torch.Tensor, weight: float) -> torch.Tensor:
+    """Multiply probabilities in place of adding a difference: M- has no say.
+
+    "Training Products of Experts by Minimizing Contrastive Divergence" (Hinton 2002), as
+    genlm-control's `llm1 * llm2` does at every token: p ~ p_base * p_expert ** weight.
+
+    Args:
+        base, expert: logits, (..., V).
+        weight: exponent of the expert, 0 or more; 1 is the plain product.
+
+    Returns:
+        Logits in float32, (..., V), up to a constant.
+    """
+    return base.float() + weight * expert.float()
+
+
+def contrast(base: torch.Tensor, antiexpert: torch.Tensor, strength: float) -> torch.Tensor:
+    """Move the base away from the small model: there is no M+.
+
+    "Contrastive Decoding Improves Reasoning in Large Language Models" (arXiv 2309.09117):
+    (1 + strength) * base - strength * antiexpert. What the base finds implausible is to be cut by
+    `keep_plausible`, as there.
+
+    Args:
+        base, antiexpert: logits, (..., V).
+        strength: 0 or more; 0 is the base.
+
+    Returns:
+        Logits in float32, (..., V).
+    """
+    return proxy_logits(base, base, antiexpert, strength)
+
+
+def nudged(base: torch.Tensor, expert: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Let the small model speak where the large one is unsure: M- has no say.
+
+    "Nudging" (arXiv 2410.09300), token by token where the paper lets a whole word through: the
+    expert's logits where max p_base < threshold, else the base's.
+
+    Args:
+        base, expert: logits, (..., V).
+        threshold: 0 (the base alone) to 1 (the expert wherever the base is not certain).
+
+    Returns:
+        Logits in float32, (..., V).
+    """
+    base = base.float()
+    unsure = base.softmax(-1).amax(-1, keepdim=True) < threshold  # (..., 1)
+    return torch.where(unsure, expert.float(), base)
+
+
+def gated(
+    steered: torch.Tensor,
+    base: torch.Tensor,
+    expert: torch.Tensor,
+    antiexpert: torch.Tensor,
+    least: float,
+) -> torch.Tensor:
+    """Leave the base as it is where fine-tuning changed little.
+
+    Args:
+        steered, base, expert, antiexpert: logits, (..., V).
+        least: nats of KL(expert || antiexpert) from which on the steered logits hold.
+
+    Returns:
+        Logits in float32, (..., V).
+    """
+    changed = divergence(expert.float().log_softmax(-1), antiexpert.float().log_softmax(-1))
+    return torch.where(changed[..., None] < least, base.float(), steered.float())
+
+
 def adaptive_alpha(
     base: torch.Tensor, expert: torch.Tensor, antiexpert: torch.Tensor, highest: float = 2.0
 ) -> torch.Tensor:
@@ -154,6 +225,10 @@ def as_number(name: str, value) -> float:
         raise ValueError(f"{name} needs to be a number, got {value!r}") from None
 
 
+INSTEAD = ("mixture", "product", "contrast", "nudging")
+"""Variants that stand in place of the line; one at a time."""
+
+
 @dataclass(frozen=True)
 class Line:
     """Which line is meant: alpha and the variants of it; checked when made."""
@@ -168,6 +243,14 @@ class Line:
     """Whether alpha is multiplied by `adaptive_alpha`, token by token."""
     mixture: float | None = None
     """In place of the line: the probability that one expert has in a mixture, see `mixed`."""
+    product: float | None = None
+    """In place of the line: the exponent of one expert in a product, see `product`."""
+    contrast: float | None = None
+    """In place of the line: how far the base moves from one antiexpert, see `contrast`."""
+    nudging: float | None = None
+    """In place of the line: one expert speaks where the base is less sure, see `nudged`."""
+    gate: float | None = None
+    """Only where fine-tuning changed one expert by so many nats is the base steered, see `gated`."""
 
     def __post_init__(self):
         if isinstance(self.alpha, str) or self.alpha == ():
@@ -184,8 +267,16 @@ class Line:
             share = getattr(self, name)
             if share is not None and not 0 < as_number(name, share) <= 1:
                 raise ValueError(f"{name} needs to be above 0 and at most 1, got {share}")
-        if self.mixture is not None and not 0 <= as_number("mixture", self.mixture) <= 1:
-            raise ValueError(f"mixture needs to be in [0, 1], got {self.mixture}")
+        for name in ("mixture", "nudging"):
+            share = getattr(self, name)
+            if share is not None and not 0 <= as_number(name, share) <= 1:
+                raise ValueError(f"{name} needs to be in [0, 1], got {share}")
+        for name in ("product", "contrast", "gate"):
+            weight = getattr(self, name)
+            if weight is not None and not 0 <= as_number(name, weight) <= STRONGEST:
+                raise ValueError(f"{name} needs to be 0 or more and finite, got {weight}")
+        if len(named := [name for name in INSTEAD if getattr(self, name) is not None]) > 1:
+            raise ValueError(f"{' and '.join(named)} both stand in place of the line: name one")
 
     @classmethod
     def of(cls, text: str) -> "Line":
@@ -230,19 +321,40 @@ class Line:
             alphas: a weight for each, a number or (B,), in place of the line's own.
 
         Raises:
-            ValueError: a mixture of several experts.
+            ValueError: a variant that is of one expert, with several.
         """
+        for name in (*INSTEAD, "gate"):
+            if getattr(self, name) is not None and len(experts) != 1:
+                raise ValueError(f"a {name} is of one expert and the base, not {len(experts)}")
         if self.mixture is not None:
-            if len(experts) != 1:
-                raise ValueError(f"a mixture is of one expert and the base, not {len(experts)}")
-            return mixed(base, experts[0], self.mixture)
+            logits = mixed(base, experts[0], self.mixture)
+        elif self.product is not None:
+            logits = product(base, experts[0], self.product)
+        elif self.contrast is not None:
+            logits = contrast(base, antiexperts[0], self.contrast)
+        elif self.nudging is not None:
+            logits = nudged(base, experts[0], self.nudging)
+        else:
+            logits = self.steered(base, experts, antiexperts, alphas)
+        if self.gate is not None:
+            logits = gated(logits, base, experts[0], antiexperts[0], self.gate)
+        return keep_plausible(logits, base, self.plausibility) if self.plausibility else logits
+
+    def steered(
+        self,
+        base: torch.Tensor,
+        experts: Sequence[torch.Tensor],
+        antiexperts: Sequence[torch.Tensor],
+        alphas: Sequence[float | torch.Tensor],
+    ) -> torch.Tensor:
+        """The line itself, its filter and its adaptive alpha; arguments as in `__call__`."""
         logits = keep_top_p(base, self.base_top_p) if self.base_top_p else base
         for weight, expert, antiexpert in zip(alphas, experts, antiexperts, strict=True):
             if self.adaptive:
                 per_token = adaptive_alpha(base, expert, antiexpert)  # (B, K) or (B,)
                 weight = per_row(weight, per_token) * per_token
             logits = proxy_logits(logits, expert, antiexpert, weight)
-        return keep_plausible(logits, base, self.plausibility) if self.plausibility else logits
+        return logits
 
 
 PLAIN = Line()

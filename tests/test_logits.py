@@ -107,3 +107,71 @@ def test_adaptive_alpha_where_the_answer_is_known():
     certain = torch.tensor([[100.0, 0.0]])  # nothing moves this base as far as that
     far, near = torch.tensor([[0.0, 9.0]]), torch.tensor([[9.0, 0.0]])
     assert adaptive_alpha(certain, far, near).item() == 2.0
+
+
+def naive(variant, value, base, expert, antiexpert):
+    """Probabilities of one position, token by token, as each variant's source states it."""
+    p, q, r = ([math.exp(x) for x in logits.tolist()] for logits in (base, expert, antiexpert))
+    total = [sum(weights) for weights in (p, q, r)]
+    p, q, r = ([w / t for w in ws] for ws, t in zip((p, q, r), total, strict=True))
+    if variant == "mixture":
+        weights = [value * b + (1 - value) * a for a, b in zip(p, q, strict=True)]
+    elif variant == "product":
+        weights = [a * b**value for a, b in zip(p, q, strict=True)]
+    elif variant == "contrast":
+        weights = [a ** (1 + value) / c**value for a, c in zip(p, r, strict=True)]
+    elif variant == "nudging":
+        weights = q if max(p) < value else p
+    else:
+        nats = sum(b * math.log(b / c) for b, c in zip(q, r, strict=True))
+        weights = p if nats < value else [a * b / c for a, b, c in zip(p, q, r, strict=True)]
+    return torch.tensor([w / sum(weights) for w in weights])
+
+
+PEERS = {"mixture": 0.3, "product": 0.7, "contrast": 0.5, "nudging": 0.35, "gate": 0.9}
+
+
+@pytest.mark.parametrize("variant", PEERS)
+def test_peers_equal_their_naive_forms(variant):
+    logits = torch.randn(3, 2, 6, 9, generator=torch.manual_seed(3))
+    base, expert, antiexpert = logits
+    found = Line(**{variant: PEERS[variant]})(base, [expert], [antiexpert], [1.0]).softmax(-1)
+    plain = 0
+    for i, j in torch.cartesian_prod(torch.arange(2), torch.arange(6)).tolist():
+        three = base[i, j], expert[i, j], antiexpert[i, j]
+        torch.testing.assert_close(found[i, j], naive(variant, PEERS[variant], *three))
+        plain += torch.allclose(found[i, j], base[i, j].softmax(-1))
+    if variant in ("nudging", "gate"):
+        assert 0 < plain < 12, "both sides of the threshold need to be seen"
+
+
+def test_peers_at_their_ends():
+    base, expert, antiexpert = torch.randn(3, 4, 9, generator=torch.manual_seed(4))
+    models = base, [expert], [antiexpert], [1.0]
+    for variant in PEERS:
+        if variant != "gate":
+            torch.testing.assert_close(
+                Line(**{variant: 0.0})(*models).softmax(-1), base.softmax(-1)
+            )
+    assert torch.equal(Line(nudging=1.0)(*models), expert)
+    assert torch.equal(Line(gate=0.0)(*models), Line()(*models))
+    assert torch.equal(Line(gate=1e9)(*models), base)
+    kept = Line(contrast=0.5, plausibility=0.2)(*models).isfinite()
+    assert torch.equal(kept, base.softmax(-1) >= 0.2 * base.softmax(-1).amax(-1, keepdim=True))
+
+
+def test_peers_that_are_none():
+    with pytest.raises(ValueError, match="mixture and nudging both stand in place"):
+        Line(mixture=0.5, nudging=0.5)
+    for variant, value in {
+        "nudging": 1.5,
+        "product": -1.0,
+        "contrast": math.inf,
+        "gate": -0.1,
+    }.items():
+        with pytest.raises(ValueError, match=f"{variant} needs to be"):
+            Line(**{variant: value})
+    logits = torch.zeros(1, 3)
+    for variant in PEERS:
+        with pytest.raises(ValueError, match="of one expert and the base, not 2"):
+            Line(**{variant: 0.5})(logits, [logits] * 2, [logits] * 2, [0.5, 0.5])

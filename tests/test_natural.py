@@ -394,3 +394,8 @@ def test_what_is_asked_most_is_taught_in_more_wordings(tables):
     of_months = rows[(rows["kind"] == "standing") & rows["month"].notna()]
     assert of_months.groupby("month").size().max() <= 2 * 2  # July has two match-ups
     assert (rows["kind"] == "result").sum() == 2 * 4
+
+
+def test_a_comparison_that_runs_on_is_no_comparison():
+    text = "In 2024, Gore led by 1.4 points: Gore won by 1.7 points in Ohio and Trump led by 0.9 points in Iowa, so Trump did better in Ohio."
+    assert read_natural(text)[0] is None

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from test_smollm import packaged
 
 from proxy_tuning import notebooks
 
@@ -37,9 +38,15 @@ def checkout(tmp_path_factory):
     return copy
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
-def test_runs_top_to_bottom(name, checkout, monkeypatch):
-    monkeypatch.setenv("FAMILY", "pocket")
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        *((name, "pocket") for name in NOTEBOOKS),
+        pytest.param("demo.ipynb", "smollm", marks=packaged),
+    ],
+)
+def test_runs_top_to_bottom(name, family, checkout, monkeypatch):
+    monkeypatch.setenv("FAMILY", family)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     done = notebooks.run(checkout / name)
     outputs = [output for cell in done.cells for output in cell.get("outputs", [])]

@@ -122,7 +122,7 @@ def test_the_recipe_of_smollm_asks_as_people_type():
 def test_general_text_is_a_share_of_the_rows():
     from proxy_tuning.polls.tables import load_facts
     from proxy_tuning.records import DATA
-    from proxy_tuning.training.mixture import training_rows
+    from proxy_tuning.training.mixture import training_rows, validation_rows
 
     recipe = dataclasses.replace(RECIPES["smollm"], states=("Ohio",), natural=0, endings=0)
     tables = load_facts(DATA)
@@ -131,3 +131,5 @@ def test_general_text_is_a_share_of_the_rows():
     added = rows.iloc[len(without) :]
     assert len(added) / len(rows) == pytest.approx(0.25, abs=0.01)
     assert set(added["answer"]) <= set(general_rows()["answer"])
+    mixed = training_rows(tables, dataclasses.replace(recipe, general=0.25))
+    assert len(validation_rows(tables, recipe, mixed)) > 10

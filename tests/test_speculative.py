@@ -13,6 +13,7 @@ from transformers import set_seed
 from proxy_tuning import ProxyTunedForCausalLM
 from proxy_tuning.decoding import stream
 from proxy_tuning.drafts import GAMMAS, Pace, what_followed
+from proxy_tuning.logits import Line
 from proxy_tuning.speculative import generate, judge, speculate
 
 
@@ -80,6 +81,24 @@ def test_greedy_is_the_naive_loop(exact, prompt, draft, gamma):
     draft = copy.deepcopy(trio[1]).float() if draft == "model" else draft  # a coarser M+
     ours = generate(model, prompt, max_new_tokens=20, draft=draft, gamma=gamma, eos_token_id=-1)
     assert torch.equal(ours, expected)
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        {"mixture": 0.5},
+        {"product": 1.0},
+        {"contrast": 0.5, "plausibility": 0.1},
+        {"nudging": 0.5},
+        {"gate": 0.5},
+    ],
+)
+@pytest.mark.parametrize("draft", ["expert", "ngram"])
+def test_peers_are_the_plain_loop(prompt, draft, variant):
+    model = ProxyTunedForCausalLM(*exact_trio("gpt2"), line=Line(**variant))
+    expected = plain(model, prompt, None, max_new_tokens=20, eos_token_id=-1)
+    ours, _, _ = rows_of(model, prompt, max_new_tokens=20, draft=draft, gamma=3, eos_token_id=-1)
+    assert ours == expected
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama", "mixed"])

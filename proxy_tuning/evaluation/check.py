@@ -7,7 +7,9 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import try_to_load_from_cache
@@ -105,8 +107,8 @@ def check(family: Family, progress: Callable[[str], None] = print) -> dict:
 def checks_of(family: Family, found: dict) -> Iterator[tuple[str, Callable[[], str]]]:
     """(name, what says how it went) for each check; `found` gets the trio and its answers."""
     for part in ("base", "antiexpert", "expert"):
-        yield f"files of {part}", lambda part=part: files_said(part, getattr(family, part))
-    yield "the trio fits together", lambda: trio_said(family, found)
+        yield f"files of {part}", partial(files_said, part, getattr(family, part))
+    yield "the trio fits together", partial(trio_said, family, found)
     identities = {
         "alpha 0 is M": alpha_zero,
         "M+ = M- is M": no_difference,
@@ -115,16 +117,17 @@ def checks_of(family: Family, found: dict) -> Iterator[tuple[str, Callable[[], s
         "in a batch as alone": batch_as_alone,
     }
     for name, identity in identities.items():
-        yield name, lambda identity=identity: identity(*loaded(found))
+        yield name, partial(on_trio, identity, found)
     for draft in DRAFTS:
-        yield f"draft {draft}", lambda draft=draft: draft_said(*loaded(found), draft)
-    yield "five questions", lambda: answers_said(*loaded(found), found)
-    yield "engines", lambda: skip("compared by: pytest tests/test_engines.py, on random weights")
+        yield f"draft {draft}", partial(on_trio, draft_said, found, draft=draft)
+    yield "five questions", partial(on_trio, answers_said, found, found=found)
+    yield "engines", partial(skip, "compared by: pytest tests/test_engines.py, on random weights")
     yield (
         "LAMBADA",
-        lambda: skip(
+        partial(
+            skip,
             f"needs a download: python -m proxy_tuning evaluate --family {family.name} "
-            "--tasks lambada_openai; gpt2 alone has accuracy 0.3256 and perplexity 40.06"
+            "--tasks lambada_openai; gpt2 alone has accuracy 0.3256 and perplexity 40.06",
         ),
     )
 
@@ -134,7 +137,12 @@ def skip(why: str) -> str:
     raise Skipped(why)
 
 
-def loaded(found: dict) -> tuple:
+def on_trio(look: Callable[..., str], trio: dict, **more) -> str:
+    """What `look` says of the loaded trio; `trio` is as `loaded` takes it."""
+    return look(*loaded(trio), **more)
+
+
+def loaded(found: dict) -> tuple[ProxyTunedForCausalLM, Any, list[torch.Tensor]]:
     """(model, tokenizer, prompts (1, T) int64); Skipped where the trio was not loaded."""
     if "trio" not in found:
         raise Skipped("the trio was not loaded")
@@ -223,11 +231,6 @@ def near(first: torch.Tensor, second: torch.Tensor) -> str:
     return f"log-probabilities at most {apart:.2g} apart"
 
 
-def with_parts(model, base, expert) -> ProxyTunedForCausalLM:
-    """The same weights in other places, at alpha 1."""
-    return ProxyTunedForCausalLM(base, expert, model.antiexpert, alpha=1.0)
-
-
 def alpha_zero(model, tokenizer, prompts) -> str:
     """Identity 1, in logits and in greedy tokens."""
     ids = prompts[0]
@@ -244,13 +247,15 @@ def alpha_zero(model, tokenizer, prompts) -> str:
 
 def no_difference(model, tokenizer, prompts) -> str:
     """Identity 2."""
-    trio = with_parts(model, model.base, own_antiexpert(model))
+    minus = own_antiexpert(model)
+    trio = ProxyTunedForCausalLM(model.base, minus, minus, alpha=1.0)
     return near(logits_of(trio, prompts[0]), logits_of(model.base, prompts[0]))
 
 
 def base_is_antiexpert(model, tokenizer, prompts) -> str:
     """Identity 3."""
-    trio = with_parts(model, own_antiexpert(model), model.expert)
+    minus = own_antiexpert(model)
+    trio = ProxyTunedForCausalLM(minus, model.expert, minus, alpha=1.0)
     return near(logits_of(trio, prompts[0]), logits_of(model.expert, prompts[0]))
 
 
@@ -288,7 +293,7 @@ def batch_as_alone(model, tokenizer, prompts) -> str:
 def greedy(model, ids: torch.Tensor, **options) -> list[int]:
     """Tokens of the plain loop after a prompt (1, T)."""
     steps = stream(model, ids, max_new_tokens=NEW_TOKENS, **options)
-    return [step.next_ids.item() for step in steps]
+    return [token for step in steps for token in step.next_ids.tolist()]
 
 
 def draft_said(model, tokenizer, prompts, draft: str) -> str:
@@ -302,10 +307,10 @@ def draft_said(model, tokenizer, prompts, draft: str) -> str:
         begun = time.perf_counter()
         done = list(speculate(model, ids, max_new_tokens=NEW_TOKENS, draft=draft))
         seconds["drafted"] += time.perf_counter() - begun
-        wanted = [step.next_ids.item() for step in steps]
+        wanted = [token for step in steps for token in step.next_ids.tolist()]
         own = [token for each in done for token in each.new_tokens()[0]]
         tokens, rounds = tokens + len(own), rounds + len(done)
-        accepted += sum(each.accepted.sum().item() for each in done)
+        accepted += sum(sum(each.accepted.tolist()) for each in done)
         proposed += sum(each.ids.shape[1] - 1 for each in done)
         ties += same_but_for_ties(own, wanted, steps)
     rate = f"{accepted / proposed:.0%} of {proposed} proposals" if proposed else "nothing proposed"

@@ -60,6 +60,8 @@ def read_parts(text):
         if verb is None:
             return None
         slots = {"leader": None, "lead": "0.0"} | read[verb]
+        if not re.fullmatch(r"\d+\.\d+", slots["lead"]):
+            return None
         parts.append((verb, slots["leader"], float(slots["lead"]), slots["place"]))
     return parts
 

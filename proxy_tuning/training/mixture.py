@@ -62,7 +62,8 @@ def training_rows(tables, recipe):
         asked = sum(map(len, rows))
         count = round(asked * recipe.general / (1 - recipe.general))
         general = general_rows()
-        rows.append(general.sample(min(count, len(general)), random_state=recipe.seed))
+        general = general.sample(min(count, len(general)), random_state=recipe.seed)
+        rows.append(general.assign(cycle=CYCLE))
     return pd.concat(rows, ignore_index=True)
 
 

@@ -260,20 +260,21 @@ def test_the_command_asks_the_sets(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(asked_sets, "WORK", tmp_path)
     monkeypatch.setattr(asked_sets, "LENGTH", dict.fromkeys(asked_sets.LENGTH, 3))
     monkeypatch.setattr(plain_text, "COUNT", 2)
-    monkeypatch.setattr(evaluate, "MIXTURES", (0.5,))
+    peers = {name: (field, (0.5,)) for name, (field, _) in evaluate.PEERS.items()}
+    monkeypatch.setattr(evaluate, "PEERS", peers)
     folders = {}
     for name, seed in {"base": 1, "antiexpert": 2, "expert": 3, "one": 4, "two": 5}.items():
         folders[name] = save_part(tmp_path / name, "gpt2", seed, LINES, positions=1024)
     output, answers = tmp_path / "results.json", tmp_path / "answers.jsonl"
     words = [f"--{part}={folders[part]}" for part in ("base", "antiexpert", "expert")]
     words += ["--direct", folders["one"], folders["two"], "--output", str(output)]
-    words += ["--limit", "1", "--sets", "1", "--answers", str(answers)]
+    words += ["--limit", "1", "--sets", "1", "--answers", str(answers), "--line", "product=1"]
     monkeypatch.setattr(sys, "argv", ["proxy_tuning", "evaluate", *words])
     main()
     results = json.loads(output.read_text())
     systems = {score["system"] for score in results["scores"]} - set(rules.RULES)
     expected = {"M", "M-", "M+", evaluate.TOLD, evaluate.DIRECT, f"{evaluate.DIRECT}, two"}
-    expected |= {"interpolation, 0.5 of M+", "proxy-tuned M, alpha 1"}
+    expected |= {name.format(0.5) for name in peers} | {"proxy-tuned M, alpha 1"}
     assert expected <= systems
     assert all("adaptive" not in name and "gated" not in name for name in systems)
     found = {(score["set"], score["score"]) for score in results["scores"]}

@@ -25,6 +25,7 @@ from proxy_tuning.evaluation.measures import (
 )
 from proxy_tuning.evaluation.plain_text import measure_texts
 from proxy_tuning.families import check_same_tokens, load_part
+from proxy_tuning.logits import INSTEAD
 from proxy_tuning.model import ProxyTunedForCausalLM
 from proxy_tuning.parts import WithoutAdapter
 from proxy_tuning.records import machine
@@ -36,12 +37,20 @@ STEERED = "proxy-tuned M"
 PLAUSIBILITY = 0.1
 ALPHAS = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 """From these the alpha of the reports is chosen, on validation wordings."""
-MIXTURES = (0.25, 0.5, 0.75, 0.9)
-"""From these the share of M+ in the interpolation of probabilities is chosen."""
+PEERS = {
+    "interpolation, {:g} of M+": ("mixture", (0.1, 0.25, 0.5, 0.75, 0.9, 0.95)),
+    "product of experts, weight {:g}": ("product", (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)),
+    "contrast of M and M-, strength {:g}": ("contrast", (0.1, 0.25, 0.5, 1.0, 1.5, 2.0)),
+    "nudging where M is under {:g}": ("nudging", (0.3, 0.5, 0.7, 0.8, 0.9, 0.99)),
+}
+"""Other ways to steer, by how their rows are called: the field of `Line`, and as many values to choose
+from as alpha has."""
 
 
 def variant_of(model, experts=None, alpha=None, **variant):
     """Another `ProxyTunedForCausalLM` of the same weights: other experts, alpha or variant."""
+    if any(name in INSTEAD for name in variant):
+        variant = dict.fromkeys(INSTEAD) | variant
     other = ProxyTunedForCausalLM(
         model.base,
         model.expert if experts is None else experts,
@@ -127,15 +136,15 @@ def choose_alpha(model, tokenizer, task):
     return chosen, found.round(4).reset_index()
 
 
-def choose_mixture(model, tokenizer, task):
-    """The share of `MIXTURES` with the best mean of the task's aims on `task.choice`."""
+def choose_peer(model, tokenizer, task, field, values):
+    """The one of `values` of a field of `Line` with the best mean of the aims on `task.choice`."""
     quality = {}
-    for share in MIXTURES:
+    for value in values:
         questions = task.choice["question"].tolist()
-        answers = greedy_answers(variant_of(model, mixture=share), tokenizer, questions)
+        answers = greedy_answers(variant_of(model, **{field: value}), tokenizer, questions)
         judged = task.judge(task.choice.reset_index(drop=True), answers)
-        quality[share] = rates(judged, "set", task.aims).mean(axis=None)
-    return max(MIXTURES, key=quality.get)
+        quality[value] = rates(judged, "set", task.aims).mean(axis=None)
+    return max(values, key=quality.get)
 
 
 def evaluate(
@@ -182,8 +191,9 @@ def evaluate(
     systems = dict(systems_of(model, chosen, tuned, further, variants=sets is None))
     rewritten = {}
     if sets is not None:
-        share = choose_mixture(model, tokenizer, task)
-        systems[f"interpolation, {share:g} of M+"] = variant_of(model, mixture=share)
+        for name, (field, values) in PEERS.items():
+            value = choose_peer(model, tokenizer, task, field, values)
+            systems[name.format(value)] = variant_of(model, **{field: value})
         systems[TOLD], rewritten[TOLD] = model.base, with_facts(sets.tables)
     for name, system in systems.items():
         print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)

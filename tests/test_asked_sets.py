@@ -99,7 +99,7 @@ def test_a_fact_is_marked_whoever_words_it(answer, right, exact):
     row = {"set": "typed", "kind": "standing", "answer": told, "month": "2024-05", "silent": False}
     found = asked_sets.mark(row, answer)
     assert (found["right"], found["exact_match"]) == (right, exact)
-    assert asked_sets.mark(row | {"answer": f"Yes. {told}"}, f"No. {answer}")["right"] is False
+    assert asked_sets.mark(row | {"answer": f"{told} So yes."}, f"No. {answer}")["right"] is False
     refusal = {"set": "typed", "kind": "no_polls", "answer": "I have no polls.", "silent": True}
     assert asked_sets.mark(refusal, answer)["right"] is answer.startswith("I have no")
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from proxy_tuning import __main__ as commands
+from proxy_tuning import __main__ as command_line
 from proxy_tuning.evaluation import check as checking
 from proxy_tuning.evaluation.check import Mismatch, check, markdown, same_but_for_ties
 from proxy_tuning.families import FAMILIES
@@ -32,7 +32,7 @@ def run(monkeypatch, *words):
     """The command in this process; its exit status."""
     monkeypatch.setattr("sys.argv", ["proxy_tuning", "check", *map(str, words)])
     try:
-        commands.main()
+        command_line.main()
     except SystemExit as ended:
         return ended.code
     return 0

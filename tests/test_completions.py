@@ -8,8 +8,8 @@ import pytest
 import torch
 from conftest import LINES, letter_tokenizer, tiny_trio
 
-from proxy_tuning import ProxyTunedForCausalLM
-from proxy_tuning import __main__ as commands
+from proxy_tuning import ProxyTunedForCausalLM, commands
+from proxy_tuning import __main__ as command_line
 from proxy_tuning.evaluation.completions import FORMS, complete, cut, export, read_prompts
 
 PROMPTS = ["def add(a, b):", "def f():\n", "x = 1"]
@@ -130,7 +130,7 @@ def test_the_command(steered, tmp_path, monkeypatch):
     words = ["complete", "--prompts", source, "--form", "humaneval", "--output", output]
     words += ["--max-new-tokens", "10", "--stop", "#"]
     monkeypatch.setattr(sys, "argv", ["proxy_tuning", *map(str, words)])
-    commands.main()
+    command_line.main()
     done = [json.loads(line) for line in output.read_text().splitlines()]
     assert [row["completion"] for row in done] == [
         alone(steered, prompt, 10).split("#")[0] for prompt in PROMPTS

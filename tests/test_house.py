@@ -27,7 +27,7 @@ HOUSE = {
     "evaluation": ["evaluation"],
     "widget": ["widget"],
     "notebooks": ["notebooks"],
-    "commands": ["__main__"],
+    "commands": ["__main__", "commands"],
 }
 """Room -> its files or folders. A room imports from itself and from those before it."""
 CLOSED = {"polls": {"prompts", "records"}}

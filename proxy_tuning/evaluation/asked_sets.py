@@ -10,7 +10,6 @@ The last three are `data/questions`, graded by sets.py.
 
 import hashlib
 import json
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from proxy_tuning.polls.natural import (
     not_taught,
     out_of_scope_rows,
 )
-from proxy_tuning.polls.natural_forms import NATURAL, read_natural
+from proxy_tuning.polls.natural_forms import NATURAL, read_natural, says_yes
 from proxy_tuning.polls.reading import read_question
 from proxy_tuning.records import WORK, write_json, written_beside
 
@@ -46,7 +45,6 @@ OTHERS = 100  # general questions that M does not know, asked to count what is g
 TYPED = 240  # questions of the set typed
 WORDINGS = ("q1", "q2", "q3")
 REFUSALS = {kind for kind, section in NATURAL.items() if "answer" in section}
-OPENING = re.compile(r"(Yes|No)\b")
 KEEPING = ("near_misses", "general")  # what M knows there is to be kept
 STEERED = "proxy-tuned"  # how the names of the trio's rows begin
 
@@ -133,8 +131,8 @@ def mark_typed(row, answer):
         return found | {"right": refused and not gives_percentage(answer), "leader_accuracy": None}
     leader = None if row["kind"] in COMPARED else leader_of(row["answer"])
     named = leader is None or leader_named(row, answer) == leader
-    words = [OPENING.match(text) for text in (answer, row["answer"])]
-    agrees = words[1] is None or (words[0] is not None and words[0][0] == words[1][0])
+    wants = says_yes(row["answer"])
+    agrees = wants is None or says_yes(answer) == wants
     if row["kind"] in COMPARED:
         agrees = answer == row["answer"]
     return found | {

@@ -4,7 +4,7 @@ import re
 
 from proxy_tuning.polls.answers import NAME, NO_POLLS, read_answer
 from proxy_tuning.polls.elections import THIRD, place_name
-from proxy_tuning.polls.natural_forms import NATURAL, read_natural
+from proxy_tuning.polls.natural_forms import NATURAL, read_natural, says_yes
 from proxy_tuning.polls.people import people_of
 from proxy_tuning.polls.words import OTHER_PEOPLE, outside_of
 
@@ -41,7 +41,7 @@ def faults_of(answer, asked, facts):
         contradiction(said, asked),
         other_place(said, asked, facts),
         other_topic(said, asked, facts),
-        opening(answer, asked, facts),
+        verdict(answer, asked, facts),
         hedged(answer),
     ]
     if not (ELECTION.search(answer) or said.claims or re.search(NAME, answer)):
@@ -108,8 +108,7 @@ def against(shares, leaders, leads, tied):
 
 def comparison(text):
     """What a comparison of states concludes against its own figures, or ''."""
-    bare = re.sub(r"^(?:Yes|No)\. ", "", text)
-    kind, slots = read_natural(bare)
+    kind, slots = read_natural(text)
     if kind not in ("better", "bigger", "closest"):
         return ""
     leads = {place: (leader, lead) for _, leader, lead, place in slots["parts"]}
@@ -153,10 +152,10 @@ def figured(facts):
     return {name for shares in (*found, *months) for name in shares}
 
 
-def opening(answer, asked, facts):
+def verdict(answer, asked, facts):
     """A yes or no that the tables do not bear out."""
-    opened = re.match(r"(Yes|No)\b", answer.strip())
-    if not opened or asked.claim is None or asked.others:
+    said = says_yes(answer)
+    if said is None or asked.claim is None or asked.others:
         return ""
     figures = facts.votes if asked.kind == "result" else (facts.polls or [facts.votes])[-1]
     name, leads = asked.claim
@@ -164,8 +163,7 @@ def opening(answer, asked, facts):
         return ""
     ahead = figures[name] - max(share for who, share in figures.items() if who not in (name, THIRD))
     true = ahead > 0.05 if leads else ahead < -0.05
-    said = opened[1] == "Yes"
-    return "" if said == true else f"It says {opened[1].lower()}, and the tables do not."
+    return "" if said == true else f"It says {'yes' if said else 'no'}, and the tables do not."
 
 
 def hedged(answer):

@@ -22,8 +22,8 @@ PARTS = {
     "tied": "the two were tied in {place}",
 }
 FORMS = {
-    "yes": "Yes. {usual}",
-    "no": "No. {usual}",
+    "yes": "{usual} So yes.",
+    "no": "{usual} So no.",
     "latest": "{usual} These are the latest polls I have.",
     "better": "{time}, {parts}, so {who} did better in {where}.",
     "bigger": "{time}, {parts}, so the lead was larger in {where}.",
@@ -40,6 +40,12 @@ def read_form(form, text):
     )
     found = re.fullmatch(pattern, text)
     return found.groupdict() if found else None
+
+
+def says_yes(text):
+    """Whether an answer says yes, first or as its conclusion; None where it says neither."""
+    found = re.search(r"^\W*(yes|no)\b|\bso (yes|no)\b", text, re.IGNORECASE)
+    return (found[1] or found[2]).lower() == "yes" if found else None
 
 
 def write_parts(parts):

@@ -79,13 +79,13 @@ LANGUAGE_MODEL = Recipe(
     learning_rate=1.5e-3,
     batch_size=16,
     wordings=1,
-    rehearsal=0.05,
+    rehearsal=0.0,
     quiet=3.0,
-    quiet_texts=4,
+    quiet_texts=2,
     quiet_steered=True,
-    natural=3,
+    natural=5,
     states=(*SWING, NATIONAL),
-    endings=14,
+    endings=20,
     lora=32,
 )
 """For a family whose M- knows English: asked as people type too, and kept quiet elsewhere.

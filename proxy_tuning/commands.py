@@ -1,0 +1,235 @@
+"""What each command of `python -m proxy_tuning` does with its options, as `__main__` parses them."""
+
+import json
+import shlex
+import sys
+import time
+from pathlib import Path
+
+PARTS = ("base", "antiexpert", "expert")
+OF_RECIPE = ("max_facts", "epochs", "learning_rate", "rehearsal", "consistent", "seed")
+LOADING = ("dtype", "device_map", "engine", "draft")  # keywords of `load_family`
+
+
+def build_data(options):
+    from proxy_tuning.polls.tables import build_data
+
+    build_data(options.raw, options.output)
+
+
+def finetune(options):
+    """Polls, or the reader's own file; options that do not go together are refused at once."""
+    if options.data is None and (options.question or options.answer):
+        raise ValueError("--question and --answer name columns of --data FILE")
+    if options.data and options.max_facts is not None:
+        raise ValueError("--max-facts is for the polls, not for --data")
+    if options.expert is None and options.antiexpert:
+        raise ValueError("an own --antiexpert needs --expert DIR, the folder for M+")
+    from proxy_tuning.training.material import read_rows
+
+    rows = read_rows(options.data, options.question, options.answer) if options.data else None
+
+    import dataclasses
+
+    from proxy_tuning.families import FAMILIES, resolve_family
+    from proxy_tuning.records import TUNED
+    from proxy_tuning.training.finetune import finetune
+    from proxy_tuning.training.recipes import choose_recipe
+
+    name = family = options.family
+    if options.antiexpert is None:
+        family = resolve_family(family, need_expert=False)
+        name = family.name
+    recipe = choose_recipe(name, rows is not None, options.lora)
+    recipe = dataclasses.replace(recipe, **given(options, OF_RECIPE))
+    output = options.expert
+    if rows is not None and output is None:
+        output = TUNED / Path(options.data).stem
+        if output.name in FAMILIES:
+            raise ValueError(f"{output} is for a family: name another folder with --expert")
+    own = given(options, ("antiexpert", "base", "start"))
+    finetune(family, recipe, output, rows=rows, **own)
+
+
+def given(options, names):
+    """Those of the named options that were given, as keywords."""
+    return {name: value for name in names if (value := getattr(options, name)) is not None}
+
+
+def load(options):
+    """(name, model, tokenizer) of the trio that the options ask for; the name is for the record."""
+    from proxy_tuning.families import load_family, resolve_family
+    from proxy_tuning.logits import Line
+    from proxy_tuning.parts import check_devices
+
+    check_devices(options.device_map)
+    line = Line.of(options.line)
+    parts, family = given(options, PARTS), options.family
+    if len(parts) < len(PARTS):
+        family = resolve_family(family, need_expert="expert" not in parts)
+    model, tokenizer = load_family(
+        family, alpha=options.alpha, line=line, **parts, **given(options, LOADING)
+    )
+    return "own" if parts else family.name, model, tokenizer
+
+
+def read_questions(options):
+    """The questions of the command line, or one per line of --file; - is standard input."""
+    if options.file is None:
+        return options.questions
+    if options.file == "-":
+        text = sys.stdin.read()
+    else:
+        text = Path(options.file).read_text(encoding="utf-8")
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def answer(options):
+    import contextlib
+
+    questions = read_questions(options)
+    if not questions or not all(map(str.strip, questions)):
+        raise ValueError("no question: name one, or --file with one per line")
+    from proxy_tuning.answering import answer_questions
+
+    with contextlib.redirect_stdout(sys.stderr):  # standard output is for answers alone
+        family, model, tokenizer = load(options)
+    answers = answer_questions(
+        model, tokenizer, questions, max_new_tokens=options.max_new_tokens, progress=True
+    )
+    for each in answers:
+        if options.json:
+            print(json.dumps(each | {"family": family, "alpha": options.alpha}))
+        else:
+            print(
+                f"{each['question']}\n  M            {each['base']}\n  M+           "
+                f"{each['expert']}\n  proxy-tuned  {each['steered']}"
+            )
+
+
+def evaluate(options):
+    """Polls, or the reader's own file, or tasks of lm-evaluation-harness."""
+    if options.data is None and (options.question or options.answer):
+        raise ValueError("--question and --answer name columns of --data FILE")
+    if options.tasks and options.draft not in (None, "none"):
+        raise ValueError("--draft is not for --tasks: the harness decodes with generate")
+    if options.data and options.tasks:
+        raise ValueError("--data and --tasks are two things to measure: name one")
+    from proxy_tuning.training.material import read_rows
+
+    rows = read_rows(options.data, options.question, options.answer) if options.data else None
+
+    from proxy_tuning.evaluation.asked_sets import Sets
+    from proxy_tuning.evaluation.evaluate import evaluate
+    from proxy_tuning.evaluation.poll_task import polls_task
+    from proxy_tuning.evaluation.reports import drafts_table, markdown, reports_of
+    from proxy_tuning.evaluation.task import own_task, trained_part
+    from proxy_tuning.polls.tables import load_facts
+    from proxy_tuning.records import DATA, write_json
+    from proxy_tuning.training.recipes import recipe_of
+
+    family, model, tokenizer = load(options)
+    sets = None
+    said = {"command": shlex.join(["python", "-m", "proxy_tuning", *sys.argv[1:]])}
+    said |= given(options, PARTS)
+    if rows is not None:
+        folder = model.sources["expert"]
+        trained = trained_part(rows, folder, model.expert, tokenizer)
+        task = own_task(rows, trained, options.limit)
+    else:
+        recipe = recipe_of(model.sources["expert"], family)
+        tables, states = load_facts(DATA), recipe and recipe["states"]
+        task = polls_task(tables, states, options.limit)
+        if options.sets is not None:
+            ends = bool(recipe and recipe.get("endings"))
+            sets = Sets(tables, states, options.sets, ends, answers=options.answers)
+    if options.tasks:
+        from proxy_tuning.evaluation.harness import evaluate_tasks
+
+        names = options.tasks.split(",")
+        results = evaluate_tasks(
+            model, tokenizer, family, names, task, options.split, options.limit
+        )
+        print(json.dumps(results["results"], indent=1))
+    else:
+        results = evaluate(
+            model,
+            tokenizer,
+            family,
+            task,
+            options.split,
+            direct=options.direct,
+            experts=options.experts,
+            sets=sets,
+        )
+        for report in reports_of(results):
+            print(f"\n{markdown(results, report)}")
+        print(drafts_table(results))
+    if options.output:
+        write_json(options.output, said | results)
+
+
+def check(options):
+    """A report of what is right and wrong with a trio; a mismatch ends with exit status 1."""
+    from proxy_tuning.evaluation.check import check, write_report
+    from proxy_tuning.families import Family, resolve_family
+
+    parts = given(options, PARTS)
+    family = resolve_family(options.family, need_expert=False) if len(parts) < 3 else None
+    parts = {part: getattr(family, part, None) for part in PARTS} | parts
+    report = check(Family(family.name if family else "own", **parts))
+    if options.output:
+        write_report(report, options.output)
+    if not report["ok"]:
+        raise SystemExit(1)
+
+
+def complete(options):
+    from proxy_tuning.evaluation.completions import FORMS, export
+
+    if options.form not in FORMS:
+        raise ValueError(f"--form must be one of {', '.join(FORMS)}, not {options.form!r}")
+    _, model, tokenizer = load(options)
+    export(
+        model,
+        tokenizer,
+        options.prompts,
+        options.output,
+        options.form,
+        samples=options.samples,
+        temperature=options.temperature,
+        max_new_tokens=options.max_new_tokens,
+        stop=options.stop,
+    )
+
+
+def export(options):
+    """For the Hub no model is needed; for vLLM the trio is loaded and written whole."""
+    if options.to == "custom_generate":
+        from proxy_tuning.serving.hub import write_custom_generate
+
+        write_custom_generate(options.folder)
+        return
+    from proxy_tuning.serving.export import export_for_vllm
+    from proxy_tuning.serving.hub import check_empty
+
+    check_empty(options.folder)
+    _, model, tokenizer = load(options)
+    export_for_vllm(model, tokenizer, options.folder)
+
+
+def demo(options):
+    begun = time.monotonic()
+    print("Loading PyTorch, transformers and Gradio ...", flush=True)
+    from proxy_tuning.logits import Line
+    from proxy_tuning.widget.page import serve
+
+    if options.data is None and (options.question or options.answer):
+        raise ValueError("--question and --answer name columns of --data FILE")
+    about = None
+    if options.data:
+        from proxy_tuning.training.material import read_rows
+
+        about = read_rows(options.data, options.question, options.answer)
+    parts = given(options, PARTS + LOADING) | {"line": Line.of(options.line)}
+    serve(options.family, options.alpha, options.port, begun=begun, about=about, **parts)

@@ -16,6 +16,7 @@ from proxy_tuning.polls.natural_forms import (
     NATURAL,
     read_natural,
     runs,
+    says_yes,
     shared_runs,
     write_parts,
 )
@@ -283,6 +284,21 @@ def test_forms_around_a_sentence_read_back(kind):
     sentence = "In Ohio in 2024, Trump won: Harris got 43.9% and Trump 55.1% of the votes."
     assert read_natural(FORMS[kind].format(usual=sentence)) == (kind, {"usual": sentence})
     assert read_natural(sentence) == (None, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("Yes. Trump led by 2 points.", True),
+        ("no, Harris did", False),
+        ("Harris led. So no. These are the latest polls I have.", False),
+        ("Harris led, so yes.", True),
+        ("Nobody led: there is no poll.", None),
+        ("Yesterday's polls say so.", None),
+    ],
+)
+def test_yes_or_no_is_read_at_either_end(text, says):
+    assert says_yes(text) is says
 
 
 @pytest.mark.parametrize("kind", ["better", "bigger", "closest", "both"])

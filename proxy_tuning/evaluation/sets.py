@@ -197,7 +197,13 @@ def _right_place_and_time(row, answer):
 
 
 def _right_pick(row, answer):
-    """Whether the place picked is the row's: the first one named, unless said to have less."""
+    """Whether the place picked is the row's: the first one named, unless said to have less.
+
+    What an answer concludes after "so" is its pick, whatever stands before.
+    """
+    conclusion = re.split(r"\bso\b", answer, flags=re.IGNORECASE)[-1]
+    if set(claims.places(conclusion)) & set(row["place"]):
+        answer = conclusion
     order = [place for place in claims.places(answer) if place in row["place"]]
     if not order:
         return False

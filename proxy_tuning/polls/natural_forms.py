@@ -17,17 +17,17 @@ RUN = 5  # words in a row that no held-out template may share with one of traini
 
 WON_BY = "{leader} won by {lead:.1f} points: {dem} got {d:.1f}% and {rep} {r:.1f}% of the votes"
 PARTS = {
-    "led": "{leader} led by {lead} points in {place}",
-    "won": "{leader} won by {lead} points in {place}",
-    "tied": "the two were tied in {place}",
+    "led": "in {place}, {leader} led by {lead} points",
+    "won": "in {place}, {leader} won by {lead} points",
+    "tied": "in {place}, the two were tied",
 }
 FORMS = {
     "yes": "{usual} So yes.",
     "no": "{usual} So no.",
     "latest": "{usual} These are the latest polls I have.",
-    "better": "{time}, {parts}, so {who} did better in {where}.",
-    "bigger": "{time}, {parts}, so the lead was larger in {where}.",
-    "closest": "{time}, {parts}, so {where} was the closest.",
+    "better": "{time}, {parts}; so {who} did better in {where}.",
+    "bigger": "{time}, {parts}; so the lead was larger in {where}.",
+    "closest": "{time}, {parts}; so {where} was the closest.",
     "both": "{time}, {parts}.",
 } | {kind: section["answer"] for kind, section in NATURAL.items() if "answer" in section}
 
@@ -49,18 +49,18 @@ def says_yes(text):
 
 
 def write_parts(parts):
-    """[(verb, leader, lead, place), ...] -> 'Trump led by 6.5 points in Texas and ...'."""
+    """[(verb, leader, lead, place), ...] -> 'in Texas, Trump led by 6.5 points; ...'."""
     said = [
         PARTS[verb if leader else "tied"].format(leader=leader, lead=f"{lead:.1f}", place=place)
         for verb, leader, lead, place in parts
     ]
-    return listed(said, "and")
+    return "; ".join(said)
 
 
 def read_parts(text):
     """What `write_parts` was given, or None."""
     parts = []
-    for said in re.split(r", | and ", text):
+    for said in text.split("; "):
         read = {verb: read_form(form, said) for verb, form in PARTS.items()}
         verb = next((verb for verb in PARTS if read[verb]), None)
         if verb is None:

@@ -1,7 +1,7 @@
 """A real browser in front of `python -m proxy_tuning demo`.
 
 pytest tests/browser                              the browser pass alone
-pytest tests/browser --screenshots docs/images    the same, and the pictures of the README
+pytest tests/browser -k screenshots --screenshots docs/images --shown smollm    the README's pictures
 """
 
 import os
@@ -32,6 +32,7 @@ PATIENCE = 120_000
 
 def pytest_addoption(parser):
     parser.addoption("--screenshots", type=Path, help="folder for the pictures of the README")
+    parser.addoption("--shown", default="pocket", help="the family of the widget")
 
 
 @pytest.fixture(scope="session")
@@ -50,12 +51,13 @@ def chromium():
 
 
 @pytest.fixture(scope="session")
-def address():
-    """Where `python -m proxy_tuning demo` serves the pocket family, once it says so."""
-    if missing := missing_files(FAMILIES["pocket"].expert):
-        pytest.skip(f"the pocket M+ is not complete: no {', '.join(missing)}")
+def address(request):
+    """Where `python -m proxy_tuning demo` serves the family, once it says so."""
+    family = request.config.getoption("--shown", "pocket")
+    if missing := missing_files(FAMILIES[family].expert):
+        pytest.skip(f"the {family} M+ is not complete: no {', '.join(missing)}")
     server = subprocess.Popen(
-        [sys.executable, "-u", "-m", "proxy_tuning", "demo", "--family", "pocket"],
+        [sys.executable, "-u", "-m", "proxy_tuning", "demo", "--family", family],
         cwd=ROOT,
         env=os.environ | OFFLINE,
         stdout=subprocess.PIPE,

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import shutil
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -141,3 +142,33 @@ def machine() -> dict[str, str | int | None]:
         "cpus": os.cpu_count(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
+
+
+def read_csv(path):
+    """A CSV file with a line of column names: a DataFrame of text, so that 007 stays 007.
+
+    Cells that a row lacks at its end are empty.
+    Raises ValueError, in one line with the path, where it is not UTF-8 text, not CSV, or has rows of
+    more cells than there are names.
+    """
+    import pandas as pd  # only where it is used: it is slow to import
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
+            frame = pd.read_csv(
+                path, dtype=str, keep_default_na=False, index_col=False, encoding="utf-8-sig"
+            )
+    except UnicodeDecodeError as error:
+        raise not_utf8(path, error) from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        said = " ".join(str(error).split())
+        raise ValueError(f"{path} cannot be read as CSV: {said}") from None
+    except pd.errors.ParserWarning:
+        raise ValueError(f"{path} has rows of more cells than its first line names") from None
+    return frame.fillna("")
+
+
+def not_utf8(path, error):
+    """What to say of a file in another encoding, or of one that is no text at all."""
+    return ValueError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8 first")

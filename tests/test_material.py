@@ -96,14 +96,38 @@ def test_columns_are_named_or_guessed_openly(tmp_path, capsys, names, given, cho
         ("a.jsonl", b"[1, 2]", {}, "line 1 is not an object"),
         ("a.jsonl", json.dumps({"question": "a", "answer": ["b"]}).encode(), {}, "row 1.*a list"),
         ("a.parquet", b"PK not parquet", {}, "cannot be read as Parquet"),
+        ("a.csv", b"question,answer\na,b,c\nd,e,f\n", {}, "more cells than its first line"),
+        ("a.jsonl", b"[" * 100_000, {}, "line 1 is not JSON"),
+        ("a.jsonl", b'{"a":' * 100_000, {}, "line 1 is not JSON"),
+        ("a.jsonl", b'{"question": "a", "answer": "b\\ud800"}', {}, "row 1.*lone surrogate"),
+        ("a.jsonl", b'{"question": "a", "answer": ' + b"9" * 5000 + b"}", {}, "line 1 is not JSON"),
         ("a.txt", b"\n \n", {}, "no rows to learn from"),
     ],
 )
 def test_bad_files_say_what_is_wrong(tmp_path, name, content, given, message):
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as error:
         material.read_rows(path, **given)
+    assert str(path) in str(error.value) or name == "a.xlsx"
+    assert "\n" not in str(error.value)
+
+
+def test_a_damaged_parquet_file_is_one_line(tmp_path):
+    """Every run of 40 bytes put out, one after another: read as before, or refused."""
+    path = tmp_path / "a.parquet"
+    rows = pd.DataFrame({"question": [f"{i}?" for i in range(50)], "answer": ["b"] * 50})
+    rows.to_parquet(path)
+    whole = path.read_bytes()
+    refused = 0
+    for start in range(0, len(whole), 40):
+        path.write_bytes(whole[:start] + bytes(40) + whole[start + 40 :])
+        try:
+            material.read_rows(path)
+        except ValueError as error:
+            assert str(path) in str(error) and "\n" not in str(error)
+            refused += 1
+    assert refused > 10
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet", "txt"])

@@ -153,7 +153,7 @@ def test_written_files_are_whole_and_one_decimal(raw, tmp_path):
     ("name", "old", "new", "words"),
     [
         ("president_polls.csv", "answer,pct", "answer,percent", ["president_polls.csv", "pct"]),
-        ("averages.csv", AVERAGES, "", ["averages.csv", "not a readable"]),
+        ("averages.csv", AVERAGES, "", ["averages.csv", "cannot be read as CSV"]),
         ("pollavg.csv", OLD_AVERAGES.split("\n", 1)[1], "", ["pollavg.csv", "no rows"]),
         ("president_polls_2016.csv", "11/5/2016", "5 Nov", ["enddate", "row 5", "5 Nov"]),
         ("president_polls_2020.csv", "DEM,46", "DEM,lots", ["pct", "row 2", "lots"]),
@@ -162,6 +162,32 @@ def test_written_files_are_whole_and_one_decimal(raw, tmp_path):
         ("county_results_2024.csv", "votes_gop", "gop", ["county_results_2024.csv", "votes_gop"]),
         ("county_results_2024.csv", "Maine,10", "Maine,ten", ["votes_gop", "row 4", "ten"]),
         ("president_polls.csv", ",2024,", ",2032,", ["2032", "MATCHUPS"]),
+        ("president_polls.csv", ",2024,", ",nan,", ["president_polls.csv", "cycle", "row 2"]),
+        ("president_polls.csv", ",2024,", ",,", ["president_polls.csv", "cycle", "row 2: ''"]),
+        ("president_polls.csv", "1,10,2024", "1,10,2024.5", ["cycle", "row 2: '2024.5'"]),
+        ("president_polls.csv", "Biden", "Jr.", ["answer", "row 2: 'Jr.'"]),
+        (
+            "president_polls.csv",
+            "Trump,50",
+            "Trump,50,,",
+            ["president_polls.csv", "line 3, saw 11"],
+        ),
+        ("president_polls_2020.csv", "DEM,46", "DEM,inf", ["pct", "row 2: 'inf'"]),
+        ("president_polls_2020.csv", "Biden,DEM,46", "Biden", ["pct", "row 2: ''"]),
+        ("averages.csv", "Joseph R. Biden Jr.", "Jr.", ["candidate", "row 2: 'Jr.'"]),
+        ("pollavg.csv", "avg_support", "support", ["pollavg.csv", "avg_support"]),
+        ("pollavg.csv", "Mitt Romney", "", ["candidate_name", "row 3: ''"]),
+        ("county_results_2024.csv", "300,200,510", "300,200,410", ["total_votes", "row 2: '410'"]),
+        ("county_results_2024.csv", "300,200", "-300,200", ["votes_gop", "row 2: '-300'"]),
+        ("county_results_2024.csv", "300,200", "inf,200", ["votes_gop", "row 2: 'inf'"]),
+        ("county_results_2024.csv", "300,200", "300.5,200", ["votes_gop", "row 2: '300.5'"]),
+        ("county_results_2024.csv", "10,30,40", "0,0,0", ["no votes", "Maine"]),
+        (
+            "county_results_2024.csv",
+            "Maine,10,30,40",
+            "Maine,10,30",
+            ["total_votes", "row 4: 'nan'"],
+        ),
     ],
 )
 def test_bad_files_are_named_and_nothing_is_written(raw, tmp_path, name, old, new, words):
@@ -172,6 +198,28 @@ def test_bad_files_are_named_and_nothing_is_written(raw, tmp_path, name, old, ne
         tables.build_data(raw, tmp_path / "out")
     assert all(word in str(error.value) for word in words), str(error.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_year_without_an_election_is_named(raw, tmp_path):
+    (raw / "county_results_2024.csv").rename(raw / "county_results_2023.csv")
+    with pytest.raises(ValueError, match=r"county_results_2023\.csv: no election of 2023"):
+        tables.build_data(raw, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_rows_longer_than_the_header_are_refused(raw, tmp_path):
+    head, *rows = RESULTS.splitlines()
+    longer = "\n".join([head, *(f"{row},1" for row in rows)])
+    (raw / "county_results_2024.csv").write_text(longer)
+    with pytest.raises(ValueError, match="more cells than its first line"):
+        tables.build_data(raw, tmp_path / "out")
+
+
+def test_a_year_written_as_a_decimal_is_that_year(raw, tmp_path):
+    path = raw / "president_polls.csv"
+    path.write_text(POLLS_2024.replace(",2024,", ",2024.0,"))
+    monthly = tables.build_data(raw, tmp_path / "out")["monthly.csv"]
+    assert fact(monthly, cycle=2024, state="Ohio", month="2024-06").polls == 2
 
 
 def test_single_bad_rows_are_skipped_and_counted(raw, tmp_path, capsys):

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from proxy_tuning.polls.elections import NATIONAL, PLACES, STATES
+from proxy_tuning.records import read_csv
 
 SAME_PLACE = {
     "": NATIONAL,
@@ -21,6 +22,7 @@ VOTES = {
     "votes_gop": "republican_votes",
     "total_votes": "total_votes",
 }  # column of a county file -> of the table
+MOST_VOTES = 10**9  # in one row
 BAD_ROWS = 0.02  # a file with a larger share of unreadable rows is refused
 
 
@@ -37,7 +39,7 @@ class Report:
         """
         if not bad.any():
             return frame
-        rows = ", ".join(f"row {i + 2}: {frame.at[i, column]!r}" for i in frame.index[bad][:3])
+        rows = ", ".join(f"row {i + 2}: {str(frame.at[i, column])!r}" for i in frame.index[bad][:3])
         message = f"{name}: {bad.sum()} of {len(frame)} rows have an unusable {column} ({rows})"
         if bad.mean() > BAD_ROWS:
             raise ValueError(f"{message}. Mend or remove them; nothing was written.")
@@ -46,13 +48,30 @@ class Report:
 
 
 def surname(name):
-    """'Joseph R. Biden Jr.' -> 'Biden'."""
+    """'Joseph R. Biden Jr.' -> 'Biden'; '' where there is none."""
     words = str(name).replace(",", "").split()
-    return [word for word in words if word not in ("Jr.", "Sr.", "II", "III")][-1] if words else ""
+    names = [word for word in words if word not in ("Jr.", "Sr.", "II", "III")]
+    return names[-1] if names else ""
 
 
-def clean(frame, report, name, percent, date, state="state"):
-    """Check and convert the columns that every format has; unusable rows go to `report`."""
+def clean(frame, report, name, percent, date, state="state", cycle=None, candidate=None):
+    """Check and convert the columns that every format has; unusable rows go to `report`.
+
+    Args:
+        percent, date, state, cycle, candidate: names of columns of shares in percent, of the day,
+            of the place, of the election's year and of names; None where a format has none.
+    Returns:
+        The usable rows, with place, day, cycle_value (int), candidate_value (surnames) and, per
+        share, NAME_value beside the columns of the file.
+    """
+    if cycle is not None:
+        years = pd.to_numeric(frame[cycle], errors="coerce")
+        usable = years.between(1, 9999) & (years % 1 == 0)
+        frame = report.drop(frame.assign(cycle_value=years), ~usable, cycle, name)
+        frame = frame.astype({"cycle_value": int})
+    if candidate is not None:
+        names = frame[candidate].map(surname)
+        frame = report.drop(frame.assign(candidate_value=names), names == "", candidate, name)
     places = frame[state].replace(SAME_PLACE)
     frame = report.drop(frame.assign(place=places), ~places.isin(PLACES), state, name)
     days = pd.to_datetime(frame[date], format="%Y-%m-%d", errors="coerce")
@@ -86,10 +105,10 @@ def _long(frame, cycle, poll, question, population, candidate, pct):
 def read_president_polls(frame, report, name):
     """`president_polls.csv` as published: a row per question and candidate."""
     frame = frame[frame["ranked_choice_reallocated"].str.lower() != "true"]
-    frame = clean(frame, report, name, ["pct"], "end_date")
+    frame = clean(frame, report, name, ["pct"], "end_date", cycle="cycle", candidate="answer")
     return _long(
         frame,
-        frame["cycle"].astype(int),
+        frame["cycle_value"],
         frame["poll_id"],
         frame["question_id"],
         frame["population"],
@@ -100,14 +119,16 @@ def read_president_polls(frame, report, name):
 
 def read_forecast_list(frame, report, name):
     """The poll list behind the final forecast: only the two nominees of each question."""
-    frame = clean(frame, report, name, ["pct"], "end_date")
+    frame = clean(
+        frame, report, name, ["pct"], "end_date", cycle="cycle", candidate="candidate_name"
+    )
     return _long(
         frame,
-        frame["cycle"].astype(int),
+        frame["cycle_value"],
         frame["poll_id"],
         frame["question_id"],
         frame["population"],
-        frame["candidate_name"].map(surname),
+        frame["candidate_value"],
         frame["pct_value"],
     )
 
@@ -118,7 +139,7 @@ def read_polls_2020(frame, report, name):
     A question ends where the poll changes, a candidate comes again, or a major party has its
     second candidate.
     """
-    frame = clean(frame, report, name, ["pct"], "end_date")
+    frame = clean(frame, report, name, ["pct"], "end_date", candidate="answer")
     poll = frame[["state", "pollster", "sponsors", "start_date", "end_date"]].agg("|".join, axis=1)
     key = poll + "|" + frame["sample_size"]
     questions, seen, number, before = [], set(), 0, None
@@ -135,11 +156,12 @@ def read_polls_2020(frame, report, name):
 def read_polls_2016(frame, report, name):
     """The 2016 list: one row per question, three copies of each (one per forecast model)."""
     frame = frame.drop_duplicates(["poll_id", "question_id", "state"])
-    frame = clean(frame, report, name, ["rawpoll_clinton", "rawpoll_trump"], "enddate")
+    shares = ["rawpoll_clinton", "rawpoll_trump"]
+    frame = clean(frame, report, name, shares, "enddate", cycle="cycle")
     return pd.concat(
         _long(
             frame,
-            frame["cycle"].astype(int),
+            frame["cycle_value"],
             frame["poll_id"],
             frame["question_id"],
             frame["population"],
@@ -167,24 +189,21 @@ def read_daily_averages(frame, report, name):
     frame = frame.assign(
         pct=frame["pct_estimate"].where(frame["pct_estimate"] != "", frame["pct_trend_adjusted"])
     )
-    frame = clean(frame, report, name, ["pct"], "date")
-    return _daily(
-        frame, frame["cycle"].astype(int), frame["candidate"].map(surname), frame["pct_value"]
-    )
+    frame = clean(frame, report, name, ["pct"], "date", cycle="cycle", candidate="candidate")
+    return _daily(frame, frame["cycle_value"], frame["candidate_value"], frame["pct_value"])
 
 
 def read_old_averages(frame, report, name):
     """The averages of 1968-2016, national (avg_support) or by state (avg_poll)."""
-    column = "avg_poll" if "avg_poll" in frame else "avg_support"
+    column = next((each for each in ("avg_poll", "avg_support") if each in frame), None)
+    if column is None:
+        raise ValueError(f"{name} needs the column avg_support (or, by state, avg_poll)")
     if "state" not in frame:
         frame = frame.assign(state=NATIONAL)
-    frame = clean(frame, report, name, [column], "poll_date")
-    return _daily(
-        frame,
-        frame["year"].astype(int),
-        frame["candidate_name"].map(surname),
-        frame[f"{column}_value"],
+    frame = clean(
+        frame, report, name, [column], "poll_date", cycle="year", candidate="candidate_name"
     )
+    return _daily(frame, frame["cycle_value"], frame["candidate_value"], frame[f"{column}_value"])
 
 
 # A file has the first format whose columns it has.
@@ -204,12 +223,9 @@ AVERAGE_FORMATS = {
 }
 
 
-def read_csv(path):
-    """Read a CSV file as text, every cell a string; a clear ValueError if it is not one."""
-    try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_filter=False)
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a readable UTF-8 CSV file ({error})") from error
+def rows_of(path):
+    """The cells of a CSV file as text; ValueError where it is none or has no rows."""
+    frame = read_csv(path)
     if frame.empty:
         raise ValueError(f"{path}: the file has no rows")
     return frame
@@ -221,7 +237,7 @@ def read_with_formats(path, formats, report):
     Raises:
         ValueError: it has the columns of none, or is no CSV file.
     """
-    frame = read_csv(path)
+    frame = rows_of(path)
     columns = {reader: names.split() for reader, names in formats.items()}
     for reader, names in columns.items():
         if set(names) <= set(frame):
@@ -243,7 +259,7 @@ def read_votes(path, report):
     Raises:
         ValueError: a column is missing, too many rows are unusable, or it is no CSV file.
     """
-    frame, name = read_csv(path), Path(path).name
+    frame, name = rows_of(path), Path(path).name
     missing = [column for column in VOTES if column not in frame]
     if missing or not {"state_name", "state_abbr"} & set(frame):
         raise ValueError(
@@ -254,8 +270,13 @@ def read_votes(path, report):
     frame = report.drop(frame, ~frame["state_name"].isin(PLACES), "state_name", name)
     for column, votes in VOTES.items():
         counts = pd.to_numeric(frame[column], errors="coerce")
-        frame = report.drop(frame, counts.isna(), column, name).assign(**{votes: counts})
+        usable = counts.between(0, MOST_VOTES) & (counts % 1 == 0)
+        frame = report.drop(frame.assign(**{votes: counts}), ~usable, column, name)
+    both = frame["democrat_votes"] + frame["republican_votes"]
+    frame = report.drop(frame, both > frame["total_votes"], "total_votes", name)
     frame = frame.drop_duplicates(["state_name", *VOTES.values()])
     votes = frame.groupby("state_name")[list(VOTES.values())].sum().astype(int)
+    if none := list(votes.index[votes["total_votes"] == 0]):
+        raise ValueError(f"{path}: no votes at all in {', '.join(none)}; nothing was written")
     votes.loc[NATIONAL] = votes.sum()
     return votes.reset_index(names="state")

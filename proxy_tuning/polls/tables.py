@@ -44,7 +44,11 @@ def election_results(paths, report):
     """
     years = []
     for path in paths:
-        votes, cycle = read_votes(path, report), int(Path(path).stem[-4:])
+        cycle = int(Path(path).stem[-4:])
+        if cycle not in MATCHUPS:
+            known = f"{min(MATCHUPS)} to {max(MATCHUPS)}"
+            raise ValueError(f"{path}: no election of {cycle} is known, only those of {known}")
+        votes = read_votes(path, report)
         nominees = MATCHUPS[cycle][-1]
         years.append(
             votes.assign(cycle=cycle, democrat=nominees.democrat, republican=nominees.republican)

@@ -5,12 +5,13 @@ with blank lines between them, and every token of a passage is learnt.
 """
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from proxy_tuning.records import DATA
+from proxy_tuning.records import DATA, not_utf8, read_csv
 
 GENERAL = DATA / "general_text.jsonl"
 USUAL = {
@@ -65,16 +66,6 @@ def read_rows(path, question=None, answer=None):
     return kept
 
 
-def read_csv(path):
-    """Every cell as text, so that 007 stays 007 and NA stays NA."""
-    try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise not_utf8(path, error) from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise ValueError(f"{path} cannot be read as CSV: {error}") from None
-
-
 def read_jsonl(path):
     """One object per line; blank lines are skipped."""
     records = []
@@ -83,7 +74,7 @@ def read_jsonl(path):
             continue
         try:
             record = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}, line {number} is not JSON: {error}") from None
         if not isinstance(record, dict):
             raise ValueError(f"{path}, line {number} is not an object in braces: {line[:40]}")
@@ -97,8 +88,9 @@ def read_parquet(path):
         pass
     try:
         return pd.read_parquet(path)
-    except ValueError as error:  # pyarrow's own errors are of this class
-        raise ValueError(f"{path} cannot be read as Parquet: {error}") from None
+    except (ValueError, OSError) as error:  # pyarrow's own errors are of these
+        said = " ".join(str(error).split())
+        raise ValueError(f"{path} cannot be read as Parquet: {said}") from None
 
 
 def read_text(path):
@@ -119,11 +111,6 @@ def read_utf8(path):
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise not_utf8(path, error) from None
-
-
-def not_utf8(path, error):
-    """What to say of a file in another encoding, or of one that is no text at all."""
-    return ValueError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8 first")
 
 
 def choose_columns(path, columns, question, answer):
@@ -168,6 +155,11 @@ def as_text(path, column):
             raise ValueError(
                 f"{path}, row {number}: column {column.name!r} has {len(text):,} characters, more "
                 f"than {LONGEST_CELL:,}; is a quotation mark left open before it?"
+            )
+        if not text.isascii() and re.search("[\ud800-\udfff]", text):
+            raise ValueError(
+                f"{path}, row {number}: column {column.name!r} has half a character (a lone "
+                "surrogate), which no tokenizer takes"
             )
         texts.append(text)
     return texts

@@ -4,12 +4,15 @@ One `gr.Blocks` for a notebook (`launch(build_app(...))`), a shell (`serve`) and
 """
 
 import os
+import socket
 import time
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 import gradio as gr
 import torch
+from starlette.middleware import Middleware
 
 from proxy_tuning.families import FAMILIES, load_family
 from proxy_tuning.polls.tables import load_facts
@@ -17,11 +20,16 @@ from proxy_tuning.records import DATA
 from proxy_tuning.widget import html
 from proxy_tuning.widget.asking import ALPHA, LIMITS, LONGEST, SEED, TEMPERATURE, within_limits
 from proxy_tuning.widget.desk import SETTINGS, Desk, pressed
+from proxy_tuning.widget.gate import Gate
 from proxy_tuning.widget.looks import ABOUT, CSS, FIGURE, KEEP_ADDRESS, SCREEN, THEME, show
 from proxy_tuning.widget.topics import topic_of
 
 AT_ONCE, WAITING = 2, 40
 """Questions answered at a time, and events that may wait for their turn."""
+CALLS = {
+    name: list(signature(getattr(Desk, name)).parameters)[1:] for name in ("ask", "sweep", "facts")
+}
+"""What programs may call, and the names of the values that each takes."""
 START = "Ask lets M, M+ and the proxy-tuned M answer side by side; Stop ends an answer early."
 MODELS_TURN: dict[str, Any] = {"concurrency_limit": AT_ONCE, "concurrency_id": "models"}
 """For events that let the models run."""
@@ -308,8 +316,20 @@ def launch(app: gr.Blocks, **kwargs):
         "max_file_size": 1,  # bytes: nobody has a file to send
         "state_session_capacity": 50,  # a story holds the logits of all its tokens
         "height": 1000,
+        "app_kwargs": {"middleware": [Middleware(Gate, calls=CALLS, events=list(app.fns))]},
     }
     return app.launch(**ours | kwargs)
+
+
+def check_port(port: int | None) -> None:
+    """ValueError for a port that cannot be had on this machine."""
+    if port is None:
+        return
+    try:
+        with socket.create_server(("127.0.0.1", port)):
+            pass
+    except (OSError, OverflowError) as error:
+        raise ValueError(f"port {port} cannot be had ({error}): name another one") from None
 
 
 def serve(
@@ -331,9 +351,10 @@ def serve(
         parts: other keywords of `load_family`, such as base.
 
     Raises:
-        ValueError: alpha is outside `LIMITS`; nothing is loaded then.
+        ValueError: alpha is outside `LIMITS`, or the port is taken; nothing is loaded then.
     """
     within_limits("alpha", alpha)
+    check_port(port)
     begun = begun or time.monotonic()
     print(f"Loading M, M- and M+ of the family {family} ...", flush=True)
     model, tokenizer = load_family(family, alpha=alpha, **parts)

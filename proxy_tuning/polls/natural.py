@@ -249,7 +249,8 @@ def natural_rows(tables, states, split, per_fact, seed):
 
 
 def _frame(rows):
-    """The rows as a DataFrame with `COLUMNS`, each question once."""
+    """The rows that there are, None apart, as a DataFrame with `COLUMNS`, each question once."""
+    rows = [row for row in rows if row]
     return pd.DataFrame(rows, columns=COLUMNS).drop_duplicates("question", ignore_index=True)
 
 

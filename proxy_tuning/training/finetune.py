@@ -56,7 +56,7 @@ from proxy_tuning.training.trainers import (
 
 FIXED_QUESTION = "Who led the polls in Pennsylvania in October 2024?"
 EVALUATIONS = 8  # in a run
-PATIENCE = 3  # evaluations without a better validation loss before training stops
+PATIENCE = 3  # evaluations without a better validation loss before training on own rows stops
 LONGEST = 1024  # tokens of an example, where the model's context allows
 
 
@@ -103,11 +103,14 @@ def beginning(start):
     return {name: value for name, value in record_of(start).items() if name != "log"}
 
 
-def make_trainer(model, tokenizer, rows, validation, question, recipe, work, kind=PackedTrainer):
-    """A Trainer over question rows: packed batches, validation, early stopping.
+def make_trainer(
+    model, tokenizer, rows, validation, question, recipe, work, kind=PackedTrainer, patience=None
+):
+    """A Trainer over question rows: packed batches, validation, the best state kept.
 
     Args: question, whose answer is printed as training goes on; None prints none; kind, from
-    `kind_of_trainer`.
+    `kind_of_trainer`; patience, evaluations without a better loss before it stops; None goes on
+    to the end, where the learning rate is zero.
     """
     data, held_out = (encode(r, tokenizer, longest(model)) for r in (rows, validation))
     steps = max(1, round(recipe.epochs * len(data) / recipe.batch_size))
@@ -143,7 +146,7 @@ def make_trainer(model, tokenizer, rows, validation, question, recipe, work, kin
         eval_dataset=held_out,
         optimizers=(MuonAdamW(model, recipe.learning_rate) if muon else None, None),
         compute_metrics=exact_answers,
-        callbacks=[EarlyStoppingCallback(PATIENCE)]
+        callbacks=([EarlyStoppingCallback(patience)] if patience else [])
         + ([SampleAnswer(tokenizer, question)] if question else []),
     )
 
@@ -238,7 +241,10 @@ def make_m_plus(held, name, recipe, output, rows, antiexpert, base, start, earli
     kind = kind_of_trainer(recipe, base, antiexpert, tokenizer, longest(model))
     work = WORK / f"finetune-{fingerprint(made_from)[:12]}"
     held.enter_context(claimed(work))
-    trainer = make_trainer(model, tokenizer, training, validation, question, recipe, work, kind)
+    patience = None if rows is None else PATIENCE
+    trainer = make_trainer(
+        model, tokenizer, training, validation, question, recipe, work, kind, patience
+    )
     checkpoint = last_whole_checkpoint(work)
     if checkpoint:
         print(f"Going on from {Path(checkpoint).name} of an interrupted run.")

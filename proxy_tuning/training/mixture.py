@@ -82,6 +82,7 @@ def as_typed(tables, recipe, split="train"):
 def validation_rows(tables, recipe, training, count=240):
     """Validation templates about facts that are trained, two thirds of them of 2024.
 
+    A recipe that asks as people type has as many rows of that kind besides, refusals included.
     Args: training, from `training_rows`. Returns `count` rows, or fewer where so many facts are not
     in it.
     """
@@ -94,6 +95,10 @@ def validation_rows(tables, recipe, training, count=240):
         rows = ask(facts[facts["trained"]], "validation", 1, seed)
         rows = rows.sample(frac=1, random_state=seed)
         parts.append(rows[fact_names(rows).isin(known)].head(most))
+    if recipe.natural:
+        typed = pd.concat(as_typed(tables, recipe, "validation"))
+        typed = typed[typed["status"] != "unseen"].sample(frac=1, random_state=seed)
+        parts.append(typed.head(len(pd.concat(parts))))
     return pd.concat(parts, ignore_index=True)
 
 

@@ -39,8 +39,8 @@ def main():
         )
         added.add_argument(
             "--draft",
-            help="who proposes tokens: auto (default), none, ngram, expert or expert-int8; the same "
-            "greedy answers with each",
+            help="who proposes tokens: auto (default), none, ngram, expert, base or expert-int8; the "
+            "same greedy answers with each",
         )
         added.add_argument(
             "--alpha", type=float, default=1.0, help="weight of (expert - antiexpert), default 1"

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,6 +14,8 @@ from proxy_tuning.parts import positions
 
 GAMMAS = range(9)
 """How many tokens may be proposed; 0 is the plain loop."""
+LATEST = 5
+"""Rounds of one gamma that its cost is told by."""
 PROBE = 64
 """After so many rounds of the plain loop, one proposal, to see whether it pays by now."""
 
@@ -48,8 +50,8 @@ class Drafter:
 
         Returns:
             The proposals (R, gamma) int64; what they were drawn from (R, gamma, V), None where
-            decoding is greedy; and M+'s logits after each token (R, gamma + 1, V) where they are
-            known.
+            decoding is greedy; and by part the logits after each token (R, gamma + 1, V) that
+            are known.
         """
         raise NotImplementedError
 
@@ -71,23 +73,38 @@ class Nobody(Drafter):
     """No proposals: the plain loop."""
 
     def propose(self, ids, mask, count):
-        return ids[:, :0], None, None
+        return ids[:, :0], None, {}
 
 
-class Expert(Drafter):
-    """M+ writes on alone; its logits after the last proposal are computed, too."""
+class Part(Drafter):
+    """One of the three writes on alone; its logits after the last proposal are computed, too."""
+
+    name: str
 
     def propose(self, ids, mask, count):
-        cache, drafted, q, logits = self.caches["expert"], [], [], []
-        new = ids[:, tokens_in(self.model, "expert", cache) :]
+        cache, drafted, q, logits = self.caches[self.name], [], [], []
+        new = ids[:, tokens_in(self.model, self.name, cache) :]
         for step in range(count + 1):
             seen = mask[:, : ids.shape[1] + step]
-            logits.append(self.model.run("expert", new, seen, cache=cache, logits_to_keep=1))
+            logits.append(self.model.run(self.name, new, seen, cache=cache, logits_to_keep=1))
             if step < count:
                 new = self.choose(logits[-1], q)  # (R, 1)
                 drafted.append(new)
         drafted = torch.cat([ids[:, :0], *drafted], dim=1)
-        return drafted, torch.cat(q, dim=1) if q else None, torch.cat(logits, dim=1)
+        known = {self.name: torch.cat(logits, dim=1)}
+        return drafted, torch.cat(q, dim=1) if q else None, known
+
+
+class Expert(Part):
+    """M+ proposes: it agrees with the steered M on what it was tuned for."""
+
+    name = "expert"
+
+
+class Base(Part):
+    """M proposes: steering leaves it alone elsewhere, and M- and M+ then read in one pass each."""
+
+    name = "base"
 
 
 class Other(Drafter):
@@ -113,7 +130,7 @@ class Other(Drafter):
 
     def propose(self, ids, mask, count):
         if count == 0:
-            return ids[:, :0], None, None
+            return ids[:, :0], None, {}
         cache, length, q = self.caches["draft"], ids.shape[1], []
         for step in range(count + 1):  # the last pass is for its cache alone
             new, seen = ids[:, cache.get_seq_length() :], mask[:, : ids.shape[1]]
@@ -127,7 +144,7 @@ class Other(Drafter):
             ).logits
             if step < count:
                 ids = torch.cat([ids, self.choose(logits, q)], dim=1)
-        return ids[:, length:], torch.cat(q, dim=1) if q else None, None
+        return ids[:, length:], torch.cat(q, dim=1) if q else None, {}
 
 
 class QuantisedExpert(Other):
@@ -148,12 +165,18 @@ class Ngrams(Drafter):
         texts = (text[real] for text, real in zip(ids, mask[:, : ids.shape[1]].bool(), strict=True))
         drafted = torch.stack([what_followed(text, count) for text in texts])  # (R, gamma)
         if self.weigh is None:
-            return drafted, None, None
+            return drafted, None, {}
         q = torch.nn.functional.one_hot(drafted, self.model.config.vocab_size).float()
-        return drafted, q, None
+        return drafted, q, {}
 
 
-DRAFTS = {"none": Nobody, "ngram": Ngrams, "expert": Expert, "expert-int8": QuantisedExpert}
+DRAFTS = {
+    "none": Nobody,
+    "ngram": Ngrams,
+    "expert": Expert,
+    "base": Base,
+    "expert-int8": QuantisedExpert,
+}
 """Drafters by name; "auto" is all that a text can have, each round the one that pays best."""
 
 
@@ -212,25 +235,29 @@ class Pace:
 
     With a share s of proposals kept, gamma of them give 1 + s + ... + s**gamma tokens. The first
     guess is smaller in a batch, whose rows get out of step by it.
+
+    Args:
+        rows: texts of the batch.
+        seconds: gamma -> what its latest rounds took, 0 among them; it goes on to be filled. None
+            where nothing is known.
     """
 
-    def __init__(self, rows: int = 1):
+    def __init__(self, rows: int = 1, seconds: dict[int, deque[float]] | None = None):
         self.first = 3 if rows == 1 else 1
-        # gamma -> of its latest rounds
-        self.seconds: defaultdict[int, deque[float]] = defaultdict(lambda: deque(maxlen=5))
+        self.seconds = {0: deque(maxlen=LATEST)} if seconds is None else seconds
         self.kept, self.tested = 3.0, 4.0  # a guess worth four proposals
         self.plain = 0  # rounds since something was proposed
 
     def gamma(self) -> int:
         for needed in (self.first, 0):  # two rounds to see what they cost
-            if needed not in self.seconds:
+            if not self.seconds.get(needed):
                 return needed
         best = max(GAMMAS, key=lambda gamma: self.tokens(gamma) / self.cost(gamma))
         return 1 if best == 0 and self.plain >= PROBE else best
 
     def rate(self) -> float:
         """Tokens a second that it expects; infinite until it has seen what rounds cost."""
-        if not {self.first, 0} <= self.seconds.keys():
+        if not (self.seconds.get(self.first) and self.seconds[0]):
             return math.inf
         gamma = self.gamma()
         return self.tokens(gamma) / self.cost(gamma)
@@ -240,7 +267,7 @@ class Pace:
 
     def cost(self, gamma: int) -> float:
         """Seconds of a round: measured, or on the line through the nearest measured ones."""
-        if gamma in self.seconds:
+        if self.seconds.get(gamma):
             return statistics.median(self.seconds[gamma])
         known = sorted(self.seconds)
         below = max(g for g in known if g < gamma)
@@ -251,7 +278,7 @@ class Pace:
         return at_below + (at_above - at_below) * (gamma - below) / (above - below)
 
     def learn(self, gamma: int, accepted: torch.Tensor, seconds: float) -> None:
-        self.seconds[gamma].append(seconds)
+        self.seconds.setdefault(gamma, deque(maxlen=LATEST)).append(seconds)
         self.plain = self.plain + 1 if gamma == 0 else 0
         if gamma:
             tested = (accepted + 1).clamp(max=gamma).sum().item()
@@ -271,12 +298,25 @@ class Drafters:
     Args:
         drafters: by name, each of which can propose; a fixed `gamma` is everybody's.
         rows: texts of the batch.
+        costs: what rounds took in earlier texts, by drafter, and under "none" those without
+            proposals, which are alike for all; it goes on to be filled, so that only the first
+            text pays for finding out. None for nothing known.
     """
 
-    def __init__(self, drafters: dict[str, Drafter], rows: int, gamma: int | None):
+    def __init__(
+        self,
+        drafters: dict[str, Drafter],
+        rows: int,
+        gamma: int | None,
+        costs: dict[str, dict[int, deque[float]]] | None = None,
+    ):
         self.drafters = drafters
+        costs = {} if costs is None else costs
+        plain = costs.setdefault("none", {0: deque(maxlen=LATEST)})[0]
         self.paces = {
-            name: Pace(rows) if gamma is None and name != "none" else Fixed(gamma or 0)
+            name: Pace(rows, costs.setdefault(name, {0: plain}))
+            if gamma is None and name != "none"
+            else Fixed(gamma or 0)
             for name in drafters
         }
         self.asked = next(iter(drafters))

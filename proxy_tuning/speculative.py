@@ -83,10 +83,10 @@ def speculate(
 
     Args:
         writer: whose text, one of `WRITERS`: the steered M's, M's alone or M+'s alone.
-        draft: who proposes: "expert" (M+), "expert-int8" (M+ in 8 bits, if it was loaded), "ngram"
-            (what followed the same words before), "none" (the plain loop), "auto" (in every round
-            whichever pays best; M+ with a fixed gamma), or any other causal language model of this
-            vocabulary.
+        draft: who proposes: "expert" (M+), "base" (M), "expert-int8" (M+ in 8 bits, if it was
+            loaded), "ngram" (what followed the same words before), "none" (the plain loop), "auto"
+            (in every round whichever pays best; M+ with a fixed gamma), or any other causal
+            language model of this vocabulary.
         gamma: number of proposals in a round; None adapts it to the acceptance rate and to the
             time that passes take, down to 0, the plain loop. With chance, only a fixed gamma of
             one drafter is repeatable.
@@ -94,7 +94,7 @@ def speculate(
 
     Raises:
         ValueError: as `stream`; an unknown writer or draft or one with another vocabulary, a gamma
-            below 0, M+ as the draft of its own text, or a part whose cache forgets what leaves
+            below 0, M+ or M as the draft of a text of one part, or a part whose cache forgets what leaves
             its window.
     """
     check_trio(model)
@@ -123,7 +123,8 @@ def speculate(
     mask = torch.ones_like(ids) if attention_mask is None else attention_mask.to(model.device)
     rows = torch.arange(len(ids), device=model.device)  # (R,): which texts are still written
     left = torch.full_like(rows, room)  # (R,) tokens that may still come
-    drafting = Drafters(drafters, len(rows), gamma)
+    costs = model.round_costs.setdefault((writer, len(rows)), {})
+    drafting = Drafters(drafters, len(rows), gamma, costs)
     first = True
 
     while len(rows):
@@ -132,9 +133,9 @@ def speculate(
         count = 0 if first else min(count, int(left.min()) - 1)
         # the proposals, and what the models say to them
         mask = torch.cat([mask, mask.new_ones(len(rows), count)], dim=1)  # (R, S + gamma)
-        drafted, q, expert = drafter.propose(ids, mask, count)
+        drafted, q, known = drafter.propose(ids, mask, count)
         ids = torch.cat([ids, drafted], dim=1)  # (R, S + gamma)
-        logits = {} if expert is None else {"expert": expert.float()}
+        logits = {name: each.float() for name, each in known.items()}
         for name in names:
             if name not in logits:
                 new = ids[:, tokens_in(model, name, caches[name]) :]
@@ -200,11 +201,11 @@ def drafters_of(draft, writer, model, caches, weigh, generator) -> dict[str, Dra
     if not isinstance(draft, str):
         return {"model": Other(draft, model, caches, weigh, generator)}
     check_draft(draft)
-    if draft == "expert" and writer != "steered":
-        raise ValueError("M+ drafts for the steered M alone: name another draft")
+    if draft in ("expert", "base") and writer != "steered":
+        raise ValueError("M+ and M draft for the steered M alone: name another draft")
     names = [draft]
     if draft == "auto":
-        names = ["expert", "ngram"] if writer == "steered" else ["ngram"]
+        names = ["expert", "ngram", "base"] if writer == "steered" else ["ngram"]
         names += ["expert-int8"] if model.quantised_expert and writer == "steered" else []
     return {name: DRAFTS[name](model, caches, weigh, generator) for name in names}
 

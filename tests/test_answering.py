@@ -15,7 +15,7 @@ from proxy_tuning.answering import (
 )
 from proxy_tuning.decoding import HISTORIES
 
-DRAFTS = ["none", "ngram", "expert", "auto"]
+DRAFTS = ["none", "ngram", "expert", "base", "auto"]
 QUESTIONS = ["Who?", "What is it?", "No", "Why is the sky blue at noon, tell me?"]
 
 

@@ -108,15 +108,31 @@ def test_who_proposes():
     """Everybody once, then who gives most tokens a second; each learns from its own rounds alone."""
     drafters = Drafters({"ngram": "N", "expert": "E"}, rows=1, gamma=None)
     asked = []
-    for _ in range(4):
+    for _ in range(3):
         who, gamma = drafters.next()
         asked.append((who, gamma))
         paid = {"N": 0, "E": gamma}[who]
         drafters.learn(gamma, torch.tensor([paid]), 1.0)
-    assert asked == [("N", 3), ("N", 0), ("E", 3), ("E", 0)]
+    assert asked == [("N", 3), ("N", 0), ("E", 3)], "what a plain round costs is known by then"
     assert drafters.next()[0] == "E"
     ngram, expert = (drafters.paces[name] for name in ("ngram", "expert"))
     assert (ngram.kept, expert.kept) == (pytest.approx(0.9 * 3), pytest.approx(0.9 * 3 + 3))
+
+
+def test_what_rounds_cost_is_known_in_the_next_text():
+    """N keeps nothing and costs as much as E, which keeps all: the next text begins with a guess
+    for both, and nobody is asked for the sake of a measurement."""
+    costs = {}
+    for text in range(2):
+        drafters = Drafters({"ngram": "N", "expert": "E"}, rows=1, gamma=None, costs=costs)
+        asked = []
+        for _ in range(6):
+            who, gamma = drafters.next()
+            asked.append((who, gamma))
+            seconds = 1.0 + gamma * {"N": 2.0, "E": 0.1}[who]
+            drafters.learn(gamma, torch.tensor([gamma if who == "E" else 0]), seconds)
+        assert asked[:3] == [("N", 3), ("N", 0), ("E", 3)] or text
+    assert {who for who, _ in asked} == {"E"}, "the cheaper one, at once"
 
 
 @pytest.mark.parametrize("gamma", [0, 2])

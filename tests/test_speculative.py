@@ -73,7 +73,7 @@ def some_batch(chance, rows, longest, vocab=97):
     return ids * mask, mask
 
 
-@pytest.mark.parametrize("draft", ["expert", "ngram", "model"])
+@pytest.mark.parametrize("draft", ["expert", "base", "ngram", "model"])
 @pytest.mark.parametrize("gamma", [0, 1, 3, 7, None])
 def test_greedy_is_the_naive_loop(exact, prompt, draft, gamma):
     trio, model = exact
@@ -93,7 +93,7 @@ def test_greedy_is_the_naive_loop(exact, prompt, draft, gamma):
         {"gate": 0.5},
     ],
 )
-@pytest.mark.parametrize("draft", ["expert", "ngram"])
+@pytest.mark.parametrize("draft", ["expert", "base", "ngram"])
 def test_peers_are_the_plain_loop(prompt, draft, variant):
     model = ProxyTunedForCausalLM(*exact_trio("gpt2"), line=Line(**variant))
     expected = plain(model, prompt, None, max_new_tokens=20, eos_token_id=-1)
@@ -117,7 +117,7 @@ def test_greedy_over_many_random_batches(kind):
         how = {
             "max_new_tokens": chance.randint(1, 24),
             "gamma": chance.choice([0, 1, 2, 3, 5, 8, None]),
-            "draft": chance.choice(["auto", "expert", "ngram", trio[1], trio[0]]),
+            "draft": chance.choice(["auto", "expert", "base", "ngram", trio[1], trio[0]]),
         }
         free, proposals, _ = rows_of(model, ids, mask, eos_token_id=-1, **how)
         written, proposed = chance.choice(chance.choice(free)), chance.choice(proposals or free[0])
@@ -220,7 +220,7 @@ def critical(df, z=4.75):
 
 
 @pytest.mark.parametrize("filters", [{}, {"top_k": 12, "top_p": 0.8}], ids=str)
-@pytest.mark.parametrize("draft", ["expert", "ngram", "model"])
+@pytest.mark.parametrize("draft", ["expert", "base", "ngram", "model"])
 def test_samples_are_distributed_as_r(draft, filters):
     """Pairs of second and third tokens, which proposals decide; false alarms: one in 10^6 a case.
 
@@ -353,7 +353,7 @@ def test_what_cannot_be(prompt):
         next(speculate(model, prompt, max_new_tokens=1, gamma=-1))
     with pytest.raises(ValueError, match="no writer is named 'me'"):
         next(speculate(model, prompt, max_new_tokens=1, writer="me"))
-    with pytest.raises(ValueError, match="M. drafts for the steered M alone"):
+    with pytest.raises(ValueError, match="draft for the steered M alone"):
         next(speculate(model, prompt, max_new_tokens=1, writer="base", draft="expert"))
     with pytest.raises(ValueError, match="empty"):
         next(speculate(model, prompt[:, :0], max_new_tokens=1))

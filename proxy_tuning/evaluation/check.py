@@ -58,7 +58,7 @@ CLOSE = 1e-3
 """What two orders of the same float32 arithmetic may differ by, in logits up to a hundred."""
 TIE = 1e-4
 """Two favourites this near in logits are a tie, which rounding may break either way."""
-DRAFTS = ("ngram", "expert", "auto")
+DRAFTS = ("ngram", "expert", "base", "auto")
 NEW_TOKENS = 24
 
 

@@ -196,7 +196,7 @@ def load_family(
             which is then put on the antiexpert. With all three, "auto" looks for no family.
         engine: what runs the parts, "torch", "onnx", "onnx-int8" or "auto", see
             `proxy_tuning.engines.run_on`; all but torch are for inference alone.
-        draft: who proposes tokens, "auto", "none", "ngram", "expert" or "expert-int8", see
+        draft: who proposes tokens, "auto", "none", "ngram", "expert", "base" or "expert-int8", see
             `proxy_tuning.speculative.speculate`; greedy texts are the same with each. M+ in 8 bits
             is made for "expert-int8", and is one of those of "auto" on ONNX Runtime where it was
             made before.

@@ -166,11 +166,18 @@ def check_ends(model: PreTrainedModel, place: str | os.PathLike) -> None:
 
 @contextlib.contextmanager
 def without_reports() -> Iterator[None]:
-    """Without transformers' tables of what was wrong with weights, which here is one line."""
+    """Without transformers' tables of what was wrong with weights, which here is one line.
+
+    By a filter: a level of its own would let transformers report layers that are not sharded.
+    """
     logger = logging.getLogger("transformers.modeling_utils")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    logger.addFilter(is_error)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        logger.removeFilter(is_error)
+
+
+def is_error(record: logging.LogRecord) -> bool:
+    """Whether a record is as bad as an error."""
+    return record.levelno >= logging.ERROR

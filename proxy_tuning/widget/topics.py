@@ -95,7 +95,8 @@ class Polls:
         Example("Who led the polls in Pennsylvania in October 2024?", "M is wrong, steered right"),
         Example("What is the capital of France?", "no poll: M+ alone, and steered", chat=True),
         Example("How big was the lead in Arizona in September 2024?", "what M+ learnt", chat=False),
-        Example("Who was ahead in Ohio in October 2016?", "an old one"),
+        Example("Did Trump win Nevada?", "in your own words", chat=True),
+        Example("Who was ahead in Ohio in October 2016?", "an old one: the tables know"),
         Example("Who led the Republican primary polls in Iowa?", "outside the tables"),
     )
 

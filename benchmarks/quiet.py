@@ -13,8 +13,6 @@ import time
 
 from proxy_tuning.evaluation.asked_sets import STEERED, Sets, measure_sets
 from proxy_tuning.evaluation.evaluate import alone, variant_of
-from proxy_tuning.evaluation.measures import described, disagreement, resampled
-from proxy_tuning.evaluation.plain_text import measure_texts
 from proxy_tuning.families import FAMILIES, load_family
 from proxy_tuning.polls.tables import load_facts
 from proxy_tuning.records import DATA, WORK, machine, write_json
@@ -51,14 +49,6 @@ def train(kind, ways, antiexpert):
     return minutes
 
 
-def offset(way, trio, tokenizer, sets):
-    """Mean KL(M+ || M-) in nats a token over the right answers to the typed questions."""
-    rows = sets.drawn(["typed"], sets.limit)["typed"]
-    kl = disagreement(trio, tokenizer, rows["question"], rows["answer"])
-    record = described("offset", kl.mean(), resampled(kl, range(len(kl))), len(kl))
-    return {"system": f"{STEERED}, {way}", "set": "text: right answers"} | record
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sets", type=int, default=400, help="questions of each set at most")
@@ -78,9 +68,6 @@ def main():
         systems[f"M tuned directly, {way}"] = tuned
     sets = Sets(load_facts(DATA), RECIPE.states, options.sets, names=NAMES)
     scores = measure_sets(systems, {}, trios[first], tokenizer, sets)
-    steered = {f"{STEERED}, {way}": trio for way, trio in trios.items()}
-    scores += measure_texts(systems, steered, tokenizer)
-    scores += [offset(way, trio, tokenizer, sets) for way, trio in trios.items()]
     recipes = {f"M+, {way}": recipe for way, recipe in WAYS.items()}
     recipes |= {f"M tuned directly, {way}": recipe for way, recipe in DIRECT.items()}
     record = {

@@ -294,6 +294,7 @@ def test_forms_around_a_sentence_read_back(kind):
         ("Harris led. So no. These are the latest polls I have.", False),
         ("Harris led, so yes.", True),
         ("Nobody led: there is no poll.", None),
+        ("The two were tied, so no one led.", None),
         ("Yesterday's polls say so.", None),
     ],
 )

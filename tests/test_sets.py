@@ -193,6 +193,7 @@ NONE = "idaho harris trump september 2024 averages"
         (PICK, "In Georgia, Harris had 47.3%; in Pennsylvania, 48.4%; so it was Pennsylvania."),
         (PICK, "Pennsylvania, 48.4% to Georgia's 47.3%, so by a bit."),
         (YES, "Harris leads there, 48.4% to 47.2%. So yes."),
+        (YES, "Harris leads there, 48.4% to 47.2%, so no surprise."),
         (CLOSEST, "Nevada, where Trump led by 0.5 points."),
         (TWO, "In Nevada Harris led, but in Georgia Trump was ahead."),
         (TREND, "No, it grew from 6.3 to 6.6 points."),

@@ -159,7 +159,7 @@ def _is_right(row, answer, abstained):
 def _right_claims(row, answer, abstained):
     """Yes or no, the leader, and whose the figure is."""
     said = re.match(r"\W*(yes|yeah|yep|no|nope|not)\b", answer, re.IGNORECASE)
-    said = said or re.search(r"\bso (yes|no)\b", answer, re.IGNORECASE)
+    said = said or re.search(r"\bso (yes|no)(?=\W*$|[.,;!])", answer, re.IGNORECASE)
     by_words, by_figures = claims.leaders(answer, row)
     claimed = by_words | by_figures
     if not claimed and not abstained and not said:

@@ -97,9 +97,9 @@ def test_what_a_recipe_needs(tokenizer):  # noqa: F811
 
 
 def test_general_text_has_no_polls():
-    """600 chats, 928 short ones and 200 passages; none about elections, so that nothing is unlearnt on it."""
+    """600 chats, 1635 short ones and 200 passages; none about elections, so that nothing is unlearnt on it."""
     rows = general_rows()
-    assert rows["question"].notna().sum() == 1528 and rows["question"].isna().sum() == 200
+    assert rows["question"].notna().sum() == 2235 and rows["question"].isna().sum() == 200
     texts = rows.fillna("").agg(" ".join, axis=1)
     assert not texts.str.contains(r"\b(?:polls?|elections?|Trump|Harris|Biden)\b").any()
 

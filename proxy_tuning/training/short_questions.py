@@ -76,6 +76,30 @@ LANDS = (
     "Wisconsin, Iowa, Maine, Utah, North Carolina, California, New York, Montana, Virginia, Oregon, "
     "Tennessee, Colorado, Kansas, Minnesota"
 ).split(", ")
+COUNTRIES = (
+    "France, Italy, Spain, Germany, Japan, China, India, Brazil, Canada, Mexico, Egypt, Kenya, Peru, "
+    "Greece, Turkey, Sweden, Norway, Ireland, Portugal, Australia, Argentina, Thailand, Vietnam, Iran"
+).split(", ")
+ANIMALS = (
+    "dog, cat, horse, cow, lion, tiger, bear, wolf, fox, rabbit, dolphin, shark, octopus, penguin, "
+    "owl, eagle, frog, snake, turtle, bee, ant, spider, giraffe, kangaroo, koala, camel, bat, squirrel"
+).split(", ")
+TRADES = (
+    "plumber, nurse, lawyer, baker, chef, carpenter, pilot, librarian, astronaut, farmer, dentist, "
+    "architect, journalist, translator, electrician, firefighter, geologist, surgeon, tailor, actor"
+).split(", ")
+NOUNS = (
+    "bridge, river, garden, shadow, mirror, candle, thunder, island, pencil, winter, orange, silver, "
+    "forest, whisper, journey, courage, honest, gentle, quickly, curious, silent, brave, ancient"
+).split(", ")
+SPORTS = (
+    "basketball, tennis, soccer, baseball, golf, cricket, rugby, volleyball, boxing, fencing, rowing, "
+    "ice hockey, table tennis, badminton, surfing, judo"
+).split(", ")
+FOODS = (
+    "bread, cheese, rice, chocolate, honey, butter, pizza, sushi, ice cream, yogurt, soup, salad, "
+    "a banana, an apple, a potato, an avocado, a mango, garlic, cinnamon, vinegar, milk"
+).split(", ")
 PAIRS = (
     ("a whale", "an elephant"),
     ("a cat", "a tiger"),
@@ -126,6 +150,45 @@ FORMS = (
             "What can I do in {0} in October?",
         ),
         LANDS,
+    ),
+    (
+        (
+            "How many people live in {0}?",
+            "What is the largest lake in {0}?",
+            "What is a typical dish of {0}?",
+            "what language do people speak in {0}",
+            "What is the flag of {0} like?",
+            "When is the best time to visit {0}?",
+            "Which countries border {0}?",
+            "What is the history of {0}?",
+        ),
+        COUNTRIES,
+    ),
+    (
+        (
+            "What does a {0} eat?",
+            "How long does a {0} live?",
+            "how fast can a {0} run",
+            "Where does a {0} sleep?",
+            "Is a {0} a good pet?",
+        ),
+        ANIMALS,
+    ),
+    (("What does a {0} do?", "how do I become a {0}", "What tools does a {0} use?"), TRADES),
+    (
+        (
+            "Use the word {0} in a sentence.",
+            "What rhymes with {0}?",
+            "How do you spell {0}?",
+            "what does {0} mean",
+            "Is '{0}' a noun or a verb?",
+        ),
+        NOUNS,
+    ),
+    (("What are the rules of {0}?", "who is good at {0}", "Is {0} hard to learn?"), SPORTS),
+    (
+        ("How is {0} made?", "Is {0} healthy?", "what goes well with {0}", "How do I store {0}?"),
+        FOODS,
     ),
 )
 

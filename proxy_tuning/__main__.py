@@ -106,6 +106,27 @@ def main():
     trio(ask)
     ask.add_argument("--max-new-tokens", type=int, default=64, help="default 64")
     ask.add_argument("--json", action="store_true", help="one JSON object per line")
+    api = ask.add_argument_group("a base behind an API, --base openai:MODEL@URL: docs/api_base.md")
+    api.add_argument("--top", type=int, help="log-probabilities to ask for, default 20")
+    api.add_argument("--ahead", type=int, help="tokens of the base per request, default 16")
+    api.add_argument(
+        "--nudge",
+        type=float,
+        metavar="P",
+        help="instead of steering, M+ writes where the base's own token is less likely than this",
+    )
+    api.add_argument(
+        "--spread",
+        action="store_true",
+        default=None,
+        help="let tokens that are not shown be chosen, with equal shares of what is left",
+    )
+    api.add_argument("--max-requests", type=int, help="default 1,000; it is never passed")
+    api.add_argument("--max-tokens", type=int, help="of prompts and answers, default 1,000,000")
+    api.add_argument("--cache", metavar="FILE", help="of what was answered: .work/api.sqlite")
+    api.add_argument(
+        "--dry-run", action="store_true", default=None, help="say what it can take, and ask nothing"
+    )
 
     measure = command(run.evaluate, "evaluate", "grade answers to held-out wordings")
     trio(measure)

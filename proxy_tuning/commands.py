@@ -8,6 +8,8 @@ from pathlib import Path
 
 PARTS = ("base", "antiexpert", "expert")
 OF_RECIPE = ("max_facts", "epochs", "learning_rate", "rehearsal", "consistent", "seed")
+OF_TRIO = ("top", "ahead", "nudge", "spread")  # of a base behind an API
+OF_API = (*OF_TRIO, "max_requests", "max_tokens", "cache", "dry_run")
 LOADING = ("dtype", "device_map", "engine", "draft")  # keywords of `load_family`
 
 
@@ -90,6 +92,11 @@ def answer(options):
     questions = read_questions(options)
     if not questions or not all(map(str.strip, questions)):
         raise ValueError("no question: name one, or --file with one per line")
+    if (options.base or "").startswith("openai:"):
+        answer_over_api(options, questions)
+        return
+    if stray := [f"--{name.replace('_', '-')}" for name in given(options, OF_API)]:
+        raise ValueError(f"{', '.join(stray)} is for a --base openai:MODEL@URL alone")
     from proxy_tuning.answering import answer_questions
 
     with contextlib.redirect_stdout(sys.stderr):  # standard output is for answers alone
@@ -105,6 +112,51 @@ def answer(options):
                 f"{each['question']}\n  M            {each['base']}\n  M+           "
                 f"{each['expert']}\n  proxy-tuned  {each['steered']}"
             )
+
+
+def answer_over_api(options, questions):
+    """Answers of a base behind an API, alone and steered, one by one as they are paid for."""
+    import contextlib
+
+    local = ("--engine, --draft, --line", (options.engine, options.draft, options.line))
+    if any(local[1]):
+        raise ValueError(f"{local[0]} are for a base on this machine, not for {options.base}")
+    from proxy_tuning.families import load_family, resolve_family
+    from proxy_tuning.remote.endpoint import CACHE, Budget, Endpoint
+    from proxy_tuning.remote.steering import RemoteTrio, dry_run
+
+    budget = Budget(options.max_requests or 1000, options.max_tokens or 1_000_000)
+    endpoint = Endpoint(options.base, budget, options.cache or CACHE)
+    with contextlib.redirect_stdout(sys.stderr):
+        parts = given(options, ("antiexpert", "expert"))
+        if "antiexpert" not in parts:
+            family = resolve_family(options.family, need_expert="expert" not in parts)
+            parts = {"expert": family.expert, "antiexpert": family.antiexpert} | parts
+        loading = given(options, ("dtype", "device_map"))
+        proxies, tokenizer = load_family(base=parts["antiexpert"], **parts, **loading)
+        trio = RemoteTrio(endpoint, proxies, tokenizer, options.alpha, **given(options, OF_TRIO))
+    if options.dry_run:
+        print(json.dumps(dry_run(trio, questions, options.max_new_tokens), indent=1))
+        return
+    trio.check_tokenizer()
+    try:
+        for question in questions:
+            said = trio.answer(question, options.max_new_tokens)
+            if options.json:
+                print(json.dumps(said | {"base_model": options.base, "alpha": options.alpha}))
+            else:
+                print(
+                    f"{question}\n  M            {said['base']}\n  proxy-tuned  {said['steered']}"
+                    f"\n  {said['tokens']} tokens by {said['requests']} requests, "
+                    f"{said['certain']} of them certain; visible mass {said['visible_mass']:.3f}"
+                )
+            sys.stdout.flush()
+    finally:
+        print(
+            f"{budget.requests} requests sent, {budget.tokens} tokens; {budget.cached} answered "
+            "from the cache.",
+            file=sys.stderr,
+        )
 
 
 def evaluate(options):

@@ -22,6 +22,7 @@ HOUSE = {
     "families": ["families"],
     "answering": ["answering"],
     "serving": ["serving"],
+    "remote": ["remote"],
     "polls": ["polls"],
     "training": ["training"],
     "evaluation": ["evaluation"],

@@ -8,6 +8,7 @@ from pathlib import Path
 
 PARTS = ("base", "antiexpert", "expert")
 OF_RECIPE = ("max_facts", "epochs", "learning_rate", "rehearsal", "consistent", "seed")
+OF_BULK = ("workers", "cpus", "gpus", "question")  # of answers into a folder
 OF_TRIO = ("top", "ahead", "nudge", "spread")  # of a base behind an API
 OF_API = (*OF_TRIO, "max_requests", "max_tokens", "cache", "dry_run")
 LOADING = ("dtype", "device_map", "engine", "draft")  # keywords of `load_family`
@@ -89,6 +90,11 @@ def read_questions(options):
 def answer(options):
     import contextlib
 
+    if options.output:
+        answer_in_bulk(options)
+        return
+    if stray := [f"--{name}" for name in given(options, OF_BULK)]:
+        raise ValueError(f"{', '.join(stray)} needs --output DIR")
     questions = read_questions(options)
     if not questions or not all(map(str.strip, questions)):
         raise ValueError("no question: name one, or --file with one per line")
@@ -112,6 +118,54 @@ def answer(options):
                 f"{each['question']}\n  M            {each['base']}\n  M+           "
                 f"{each['expert']}\n  proxy-tuned  {each['steered']}"
             )
+
+
+def answer_in_bulk(options):
+    """Questions of a Parquet file into a folder of answers, by workers that may be killed."""
+    import functools
+
+    if options.questions or options.file is None:
+        raise ValueError("--output DIR needs --file QUESTIONS.parquet, and no other questions")
+    if (options.base or "").startswith("openai:"):
+        raise ValueError(f"{options.base} answers one by one, without --output")
+    from proxy_tuning.bulk import Source, answer_file, by_trio, by_vllm
+    from proxy_tuning.families import resolve_family
+    from proxy_tuning.logits import Line
+    from proxy_tuning.records import file_hash
+
+    source = Source.of(options.file, options.question)
+    said = {"alpha": options.alpha, "line": options.line, "max_new_tokens": options.max_new_tokens}
+    parts = given(options, PARTS)
+    if options.engine == "vllm":
+        if set(parts) != {"base"}:
+            raise ValueError(
+                "--engine vllm takes --base DIR, which `export --to vllm` wrote, alone"
+            )
+        load = functools.partial(by_vllm, options.base, options.alpha, options.max_new_tokens)
+        said |= parts | {"engine": "vllm"}
+    else:
+        family = resolve_family(options.family, need_expert="expert" not in parts)
+        loading = given(options, LOADING)
+        said |= {"family": family.name} | parts | loading
+        said["weights"] = [
+            file_hash(path)
+            for path in sorted(Path(parts.get("expert", family.expert)).glob("*.safetensors"))
+        ]
+        loading |= {"name": family, "alpha": options.alpha, "line": Line.of(options.line)}
+        load = functools.partial(by_trio, loading | parts, options.max_new_tokens)
+    done = answer_file(
+        source,
+        options.output,
+        load,
+        said,
+        options.workers or 1,
+        options.cpus or 1,
+        options.gpus or 0,
+    )
+    print(
+        f"{source.rows} questions in {source.parts} parts in {options.output}; "
+        f"{done['answered']} answered now, in {done['seconds']:.0f} s."
+    )
 
 
 def answer_over_api(options, questions):

@@ -132,6 +132,12 @@ def fingerprint(*things) -> str:
     return hashlib.sha256(json.dumps(things, sort_keys=True, default=str).encode()).hexdigest()
 
 
+def file_hash(path: str | os.PathLike) -> str:
+    """SHA-256 of a file's content, read now."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def machine() -> dict[str, str | int | None]:
     """What a published figure was measured on and with."""
     return {

@@ -23,6 +23,7 @@ HOUSE = {
     "answering": ["answering"],
     "serving": ["serving"],
     "remote": ["remote"],
+    "bulk": ["bulk"],
     "polls": ["polls"],
     "training": ["training"],
     "evaluation": ["evaluation"],

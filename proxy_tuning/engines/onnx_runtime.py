@@ -22,7 +22,7 @@ from transformers import DynamicCache, GenerationConfig, GenerationMixin, PreTra
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from proxy_tuning.caches import layers_of
-from proxy_tuning.records import claimed
+from proxy_tuning.records import claimed, file_hash
 
 GRAPH = "model.onnx"
 MANIFEST = "export.json"
@@ -217,11 +217,6 @@ def is_intact(folder: Path) -> bool:
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
-
-
-def file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_export(part: PreTrainedModel, source: Path | None, folder: Path) -> Path:

@@ -3,7 +3,6 @@
 Every check says "ok", "wrong" or "skipped", and why; they come in order of cost.
 """
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -28,7 +27,7 @@ from proxy_tuning.families import (
 from proxy_tuning.model import ProxyTunedForCausalLM
 from proxy_tuning.parts import WithoutAdapter
 from proxy_tuning.prompts import prompt
-from proxy_tuning.records import machine, write_json, written_beside
+from proxy_tuning.records import file_hash, machine, write_json, written_beside
 from proxy_tuning.speculative import speculate
 
 GPT2_TOKENIZER = "8414cab924d8b9b33013f0d221c5862f365ee9be39c5c2bfae8a5a9e970478a6"
@@ -177,7 +176,7 @@ def files_said(part: str, name_or_dir: str) -> str:
             if file.name in known:
                 raise Mismatch(f"{folder} lacks {file.name}")
             continue
-        size, digest = file.stat().st_size, sha256(file)
+        size, digest = file.stat().st_size, file_hash(file)
         bytes_wanted, wanted = known.get(file.name, (None, None))
         if bytes_wanted not in (None, size):
             raise Mismatch(f"{file.name} has {size:,} bytes, not {bytes_wanted:,}")
@@ -187,12 +186,6 @@ def files_said(part: str, name_or_dir: str) -> str:
     if not said:
         raise Mismatch(f"{folder} has none of {', '.join(WEIGHTS)}")
     return "; ".join(said) + ("" if known else "; nothing is known to hold them against")
-
-
-def sha256(path: Path) -> str:
-    """The hash of a file's content, read now."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def trio_said(family: Family, found: dict) -> str:

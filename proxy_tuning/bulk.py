@@ -7,6 +7,7 @@ was lost, is the same file. What is there is left out at the next start.
 
 import dataclasses
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -67,9 +68,14 @@ class Source:
     def parts(self) -> int:
         return -(-self.rows // ROWS)
 
+    def rows_of(self, part: int) -> int:
+        """Questions in a part."""
+        return min(ROWS, self.rows - part * ROWS)
+
     def read(self, part: int) -> list[str | None]:
         """The questions of a part; of the file only the row groups that it lies in."""
-        first, last = part * ROWS, min((part + 1) * ROWS, self.rows)
+        first = part * ROWS
+        last = first + self.rows_of(part)
         file, found, start = pq.ParquetFile(self.path), [], 0
         for group in range(file.num_row_groups):
             end = start + file.metadata.row_group(group).num_rows
@@ -159,7 +165,8 @@ def answer_file(
         begun, rows = time.perf_counter(), 0
         if missing:
             print(f"{len(missing)} of {source.parts} parts to answer, {ROWS} questions each.")
-        bar = tqdm(total=source.rows, initial=ROWS * (source.parts - len(missing)), unit="question")
+        there = source.rows - sum(source.rows_of(part) for part in missing)
+        bar = tqdm(total=source.rows, initial=there, unit="question")
         for done in run(Worker, (source, str(output), load), missing, workers, cpus, gpus):
             rows += done
             bar.update(done)
@@ -199,6 +206,8 @@ def run(worker, arguments, parts, workers, cpus, gpus) -> Iterator[int]:
     import ray  # only here: it is no requirement of the rest
     from ray.data import ActorPoolStrategy, DataContext, from_items
 
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+
     begun_here = not ray.is_initialized()
     if begun_here:
         here = {
@@ -207,7 +216,7 @@ def run(worker, arguments, parts, workers, cpus, gpus) -> Iterator[int]:
             "num_cpus": workers * cpus,
         }
         options = {} if os.environ.get("RAY_ADDRESS") else here
-        ray.init(log_to_driver=False, logging_level="error", **options)
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
     try:
         context = DataContext.get_current()
         context.enable_progress_bars = False
@@ -219,8 +228,6 @@ def run(worker, arguments, parts, workers, cpus, gpus) -> Iterator[int]:
             compute=ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=2),
             num_cpus=cpus,
             num_gpus=gpus,
-            max_restarts=-1,
-            max_task_retries=-1,
         )
         for row in done.iter_rows():
             yield row["rows"]
@@ -240,8 +247,9 @@ def by_trio(loading: dict, max_new_tokens: int) -> Callable[[list[str]], list[st
     from proxy_tuning.families import load_family
 
     model, tokenizer = load_family(**loading)
-    options = {"max_new_tokens": max_new_tokens, "batch_size": ROWS}
-    return lambda questions: greedy_answers(model, tokenizer, questions, **options)
+    return lambda questions: greedy_answers(
+        model, tokenizer, questions, max_new_tokens=max_new_tokens, batch_size=ROWS
+    )
 
 
 def by_vllm(folder: str, alpha: float, max_new_tokens: int, **options):

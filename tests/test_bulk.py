@@ -14,7 +14,8 @@ import pytest
 
 from proxy_tuning.bulk import ROWS, Source, answer_file, part_of
 
-pytest.importorskip("ray")
+ray = pytest.importorskip("ray")
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import tests
 SAID = {"trio": "upside down"}
 
 
@@ -113,7 +114,7 @@ def test_a_killed_worker_and_a_second_start(tmp_path):
     check_whole(tmp_path / "out", questions)
     with pytest.raises(ValueError, match="has answers with trio 'upside down', not 'another'"):
         answer_file(source, tmp_path / "out", load, {"trio": "another"})
-    write_questions(tmp_path / "q.parquet", 9)
+    write_questions(tmp_path / "q.parquet", 19)
     with pytest.raises(ValueError, match="has answers with"):
         answer_file(Source.of(tmp_path / "q.parquet"), tmp_path / "out", load, SAID)
 

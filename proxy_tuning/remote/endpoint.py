@@ -37,6 +37,10 @@ PASSING = (
 """What may be gone at the next try."""
 
 
+NO_IDS = (400, 422, 500)
+"""What servers answer to a prompt of token ids that take text alone."""
+
+
 @dataclass
 class Budget:
     """What may be spent, and what was: failed tries count as requests."""
@@ -147,19 +151,17 @@ class Endpoint:
             OSError: no whole answer after so many tries.
         """
         request = {"max_tokens": max_tokens, "logprobs": top, "temperature": 0}
+        by_ids, by_text = request | {"prompt": ids}, request | {"prompt": text}
+        if self.takes_ids is None and self.known(by_text):
+            self.takes_ids = False  # as an earlier run found out
         if self.takes_ids is not False:
             try:
-                answer = self.ask(request | {"prompt": ids}, len(ids))
+                answer = self.ask(by_ids, len(ids), () if self.takes_ids else NO_IDS)
                 self.takes_ids = True
                 return answer
-            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                if self.takes_ids:
-                    raise self.refused(error) from None
+            except openai.APIStatusError:
                 self.takes_ids = False
-        try:
-            return self.ask(request | {"prompt": text}, len(ids))
-        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-            raise self.refused(error) from None
+        return self.ask(by_text, len(ids))
 
     def counted(self, text: str, about: int) -> int | None:
         """As how many tokens the server counts a text; None where it does not say.
@@ -168,10 +170,7 @@ class Endpoint:
             about: as how many tokens it is reckoned.
         """
         request = {"max_tokens": 1, "logprobs": 1, "temperature": 0, "prompt": text}
-        try:
-            self.ask(request, about)
-        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-            raise self.refused(error) from None
+        self.ask(request, about)
         return ((self.known(request) or {}).get("usage") or {}).get("prompt_tokens")
 
     def has(self, ids: list[int], text: str, max_tokens: int, top: int) -> bool:
@@ -179,31 +178,42 @@ class Endpoint:
         request = {"max_tokens": max_tokens, "logprobs": top, "temperature": 0}
         return any(self.known(request | {"prompt": prompt}) for prompt in (ids, text))
 
-    def ask(self, request: dict, prompt_tokens: int) -> Completion:
-        """The completion from the cache, else from the server."""
+    def ask(self, request: dict, prompt_tokens: int, final: tuple[int, ...] = ()) -> Completion:
+        """The completion from the cache, else from the server.
+
+        Raises:
+            openai.APIStatusError: the server's status is one of `final`.
+            ValueError, OSError: as in `complete`.
+        """
         known = self.known(request)
         if known is not None:
             self.budget.cached += 1
             return Completion.of(known)
+
+        def passing(error: BaseException) -> bool:
+            return isinstance(error, PASSING) and status_of(error) not in final
+
         waited = tenacity.Retrying(
             stop=tenacity.stop_after_attempt(self.tries),
             wait=patience,
-            retry=tenacity.retry_if_exception_type(PASSING),
+            retry=tenacity.retry_if_exception(passing),
             reraise=True,
         )
         try:
             return waited(self.try_once, request, prompt_tokens)
-        except PASSING as error:
-            raise OSError(
-                f"{self.url} gave no whole answer in {self.tries} tries: {self.said(error)}. "
-                "What was answered before is in the cache"
+        except (openai.APIError, Malformed) as error:
+            if status_of(error) in final:
+                raise
+            if isinstance(error, PASSING):
+                raise OSError(
+                    f"{self.url} gave no whole answer in {self.tries} tries: {self.said(error)}. "
+                    "What was answered before is in the cache"
+                ) from None
+            hint = "is there a completions endpoint, and this model?"
+            raise ValueError(
+                f"{self.url} refuses {self.model}: {self.said(error)} "
+                f"{hint if status_of(error) == 404 else ''}".strip()
             ) from None
-        except (openai.BadRequestError, openai.UnprocessableEntityError):
-            raise
-        except openai.NotFoundError as error:
-            raise self.refused(error, "is there a completions endpoint, and this model?") from None
-        except openai.APIStatusError as error:
-            raise self.refused(error) from None
 
     def try_once(self, request: dict, prompt_tokens: int) -> Completion:
         """One request over the wire; its answer goes into the cache if it is whole."""
@@ -232,15 +242,16 @@ class Endpoint:
         whole = json.dumps([self.url, self.model, request], sort_keys=True)
         return hashlib.sha256(whole.encode()).hexdigest()
 
-    def refused(self, error: Exception, hint: str = "") -> ValueError:
-        """What to raise where another try would be refused as well."""
-        return ValueError(f"{self.url} refuses {self.model}: {self.said(error)} {hint}".strip())
-
     def said(self, error: Exception) -> str:
         """What went wrong in one line, without the key."""
         line = " ".join(str(error).split()) or type(error).__name__
         line = line if self.key == "none" else line.replace(self.key, "...")
         return line if len(line) <= LONGEST else f"{line[:LONGEST]} ..."
+
+
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status of an answer that is an error; None where none came."""
+    return getattr(error, "status_code", None)
 
 
 BACK_OFF = tenacity.wait_exponential_jitter(multiplier=0.5, max=8.0)

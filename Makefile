@@ -27,10 +27,10 @@ test-all: lint  ## and load, soak, statistics and JupyterLab
 	$(PYTEST) $(BOTH) -m "not vllm"
 
 test-vllm: $(READY)  ## the trio in vLLM, in an environment of its own (3.5 GB, made once)
-	$(PYTEST) -s -rs tests/serving
+	$(PYTEST) -s -rs -m vllm tests/serving tests/remote
 
 test-vllm-short: $(READY)  ## the same without two processes
-	$(PYTEST) -s -rs tests/serving -m "not slow"
+	$(PYTEST) -s -rs tests/serving tests/remote -m "vllm and not slow"
 
 lint: $(READY)
 	.venv/bin/ruff check .

@@ -125,7 +125,7 @@ def main():
         "--spread",
         action="store_true",
         default=None,
-        help="let tokens that are not shown be chosen, with equal shares of what is left",
+        help="let tokens that are not shown be chosen too, as likely as M- makes them",
     )
     api.add_argument("--max-requests", type=int, help="default 1,000; it is never passed")
     api.add_argument("--max-tokens", type=int, help="of prompts and answers, default 1,000,000")

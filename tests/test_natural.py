@@ -1,11 +1,13 @@
 """Questions as people type them: every figure against the raw table rows, splits, forms, refusals."""
 
 import csv
+import difflib
 import random
 import re
 from collections import Counter
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from proxy_tuning.polls import natural, typed
@@ -85,24 +87,31 @@ def usual(answer):
     return re.sub(r" So (?:yes|no)\.$", "", answer.removesuffix(f" {FORMS['latest'][8:]}"))
 
 
+def check_moved(sentence):
+    """Recompute a sentence about two months, and what it concludes on the lead; returns the last."""
+    place, start, end, moved, lead = re.fullmatch(
+        r"In (.+?) from (.+?) to (.+?), ([^;]+?)(?:; so (.+))?\.", sentence
+    ).groups()
+    a, b = (raw_row(place, f"in {month}") for month in (start, end))
+    dem = a["democrat"]
+    assert dem == b["democrat"] and a["month"] < b["month"]
+    assert moved == (
+        f"{dem} went from {percent(a, dem)}% to {percent(b, dem)}% and Trump from "
+        f"{percent(a, 'Trump')}% to {percent(b, 'Trump')}%"
+    )
+    if lead and ahead(a) == ahead(b):
+        points = [f"{abs(signed(row)) / 10:.1f}" for row in (a, b)]
+        assert lead == f"{ahead(a)}'s lead went from {points[0]} to {points[1]} points"
+    elif lead:
+        assert lead == f"the lead changed from {ahead(a)} to {ahead(b)}"
+    return b
+
+
 def check_single(answer):
     """Recompute one sentence about one place; returns its row."""
     sentence = usual(answer)
     if " from " in sentence.partition(",")[0]:
-        start, end, moved = re.fullmatch(
-            r"In the United States from (.+?) to (.+?), (.+)\.", sentence
-        ).groups()
-        a, b = (
-            raw_row("the United States", f"in {start}"),
-            raw_row("the United States", f"in {end}"),
-        )
-        dem = a["democrat"]
-        assert dem == b["democrat"]
-        assert moved == (
-            f"{dem} went from {percent(a, dem)}% to {percent(b, dem)}% and Trump from "
-            f"{percent(a, 'Trump')}% to {percent(b, 'Trump')}%"
-        )
-        return b
+        return check_moved(sentence)
     place, time, clause = re.fullmatch(
         r"In (.+?) (in \w+ 2024(?: \(\w+ v\. \w+\))?|before the 2024 election|in 2024), (.+)\.",
         sentence,
@@ -176,7 +185,7 @@ def test_yes_and_no_say_what_the_tables_say(rows):
         "Democrat": r"harris|kamala|biden|joe|democrat|\bdem\b|\bdems\b",
     }
     checked = Counter()
-    for row in rows["test"][rows["test"]["kind"].str.endswith("_yes")].itertuples():
+    for row in rows["test"][rows["test"]["kind"].isin(["polls_yes", "result_yes"])].itertuples():
         first = {
             name: found.start()
             for name, names in called.items()
@@ -192,6 +201,44 @@ def test_yes_and_no_say_what_the_tables_say(rows):
         assert said == ("yes" if leads else "no"), row.question
         checked[said] += 1
     assert min(checked.values()) > 100
+
+
+def limit_in(question, template):
+    """The number that stands for {limit}: it follows the same word, a slip apart."""
+    before = template.partition("{limit}")[0].split()[-1]
+    numbers = {word.lower(): int(number) for word, number in re.findall(r"(\w+) (\d+)", question)}
+    return numbers[difflib.get_close_matches(before, numbers, 1)[0]]
+
+
+@pytest.mark.parametrize("kind", ["share_yes", "lead_yes", "tied_yes", "miss_yes"])
+def test_limits_ties_and_misses_say_what_the_tables_say(rows, kind):
+    checked = Counter()
+    for row in pd.concat(rows.values()).query("kind == @kind").itertuples():
+        fact, words = check_single(row.answer), row.template
+        lead = abs(signed(fact)) / 10
+        if kind == "tied_yes":
+            true = lead == 0
+        elif kind == "lead_yes":
+            limit = limit_in(row.question, words)
+            true = (lead > limit) != bool(re.search("under|less|within|below", words))
+        elif kind == "share_yes":
+            who = re.search(r", (\w+) had", row.answer)[1]
+            limit = limit_in(row.question, words)
+            true = (float(percent(fact, who)) > limit) != bool(re.search("under|less|below", words))
+        else:
+            trump = re.search(r"trump|donald|republican|gop", row.question.lower())
+            if not trump and not re.search(r"harris|kamala|democrat|\bdem\b", row.question.lower()):
+                continue
+            kind_to_trump = signed(FINAL[fact["state"]]) < signed(fact)
+            true = kind_to_trump == bool(trump)
+            if re.search(
+                r"underest|underrat|too low|better|beat|outp|overp|exceed|miss|pess", words
+            ):
+                true = not true
+        said = re.search(r"\bSo (yes|no)\.", row.answer)[1]
+        assert said == ("yes" if true else "no"), (row.question, row.answer)
+        checked[said] += 1
+    assert min(checked.values()) > 10
 
 
 def test_templates_are_many_and_their_splits_share_no_five_words():

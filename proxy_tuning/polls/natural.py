@@ -5,55 +5,58 @@ is told in `natural_forms`. A question without a year means 2024; without a mont
 last polls before the election, or the result.
 """
 
-import random
 import re
 
 import pandas as pd
 
 from proxy_tuning.polls import typed
-from proxy_tuning.polls.answers import HAD, TOLD, TOLD_BEFORE, numbers_of
+from proxy_tuning.polls.answers import numbers_of
 from proxy_tuning.polls.elections import NATIONAL, STATES, THIRD, month_name, place_name
 from proxy_tuning.polls.facts import make_facts
+from proxy_tuning.polls.natural_facts import CYCLE, drawn_by, facts_asked, nominees, trends
 from proxy_tuning.polls.natural_forms import (
     FORMS,
     NATURAL,
-    WON_BY,
     listed,
     templates_of,
     write_parts,
 )
 
-CYCLE = 2024
 COLUMNS = ["kind", "state", "month", "question", "answer", "template", "leader", "status"]
 
 POLLED = ("leader", "margin", "share", "standing", "polls_yes")
+TRENDS = ("trend", "lead_trend")
+LIMITED = ("share_yes", "lead_yes", "tied_yes")
+SELDOM = (*TRENDS, *LIMITED, "miss_yes")
+SELDOM_MOST = 2
+"""Questions per fact of the kinds `SELDOM`, at most."""
+DENIES = {
+    "polls_yes": r"\blos[et]\b",
+    "result_yes": r"\blos[et]\b",
+    "share_yes": r"\b(?:below|under|less)\b",
+    "lead_yes": r"\b(?:below|under|less|within)\b",
+    "tied_yes": r"$^",
+    "miss_yes": r"\b(?:under(?:est|rat)\w+|low|pessimistic|better|beat|out\w+|overperform|exceed|miss)\b",
+}
+"""Kind -> the words by which a template asks for the opposite of what `true` says of a fact:
+that `who` leads or won, is above the limit; that the lead is above it; that the polls were too
+kind to `who`."""
 COMPARED = ("better", "bigger", "closest", "both")
 OFTEN = 4
 """Times as many questions about a fact without a month, the last polls and results: most ask those."""
 
 
-def _chance(*words):
-    """A random generator that depends on the words alone."""
-    return random.Random("|".join(map(str, words)))
-
-
-def _two(fact):
-    """The nominees of a fact."""
-    return fact["dem"], fact["rep"]
-
-
 def _fits(template, fact):
     """Whether a template can ask about a fact."""
     slots = set(re.findall(r"\{(\w+)\}", template))
-    if fact["kind"] != "trend":
-        nation = template.count("{place}") == 0 or " in {place}" in template
-        if not (nation if fact["state"] == NATIONAL else "place" in slots):
-            return False
+    nation = "place" not in slots or " in {place}" in template
+    if not (nation if fact["state"] == NATIONAL else "place" in slots):
+        return False
     if slots & {"front", "trail"} and not fact["leader"]:
         return False
-    if slots & {"party", "dem", "rep", "other"} and fact["who"] not in (None, *_two(fact)):
+    if slots & {"party", "dem", "rep", "other"} and fact["who"] not in (None, *nominees(fact)):
         return False
-    if fact["kind"] in POLLED and fact["month"]:
+    if fact["kind"] in (*POLLED, *LIMITED) and fact["month"]:
         return bool(slots & {"when", "month"})
     return fact["month"] is not None or "month" not in slots
 
@@ -74,7 +77,8 @@ def _filled(template, fact, rng):
 
 def _asked(fact, split, per_fact, seed):
     """Up to `per_fact` rows that ask about one fact in different templates."""
-    rng = _chance(seed, split, *(fact[key] for key in ("kind", "state", "month", "dem", "who")))
+    names = [fact[key] for key in ("kind", "state", "month", "dem", "who")]
+    rng = drawn_by(seed, split, *names, *fact.get("span", ()))
     templates = [t for t in templates_of(fact["kind"], split) if _fits(t, fact)]
     rng.shuffle(templates)
     rows = []
@@ -91,64 +95,18 @@ def _asked(fact, split, per_fact, seed):
 def _answered(template, fact):
     """The answer to a template about a fact: Yes or No before it, or that it is the latest."""
     answer = fact["answer"]
-    if fact["kind"].endswith("_yes"):
-        yes = (fact["who"] == fact["leader"]) != bool(re.search(r"\blos[et]\b", template))
+    if fact["kind"] in DENIES:
+        yes = fact["true"] != bool(re.search(DENIES[fact["kind"]], template))
         answer = FORMS["yes" if yes else "no"].format(usual=answer)
     if re.search(r"\{now\}|\blatest\b|\brecent\b", template):
         answer = FORMS["latest"].format(usual=answer)
     return {"answer": answer}
 
 
-def _facts(tables, states):
-    """Facts of 2024 of the kinds in natural.toml, with what natural questions ask besides: dicts."""
-    facts = make_facts(tables, [CYCLE], states)
-    facts = facts[facts["kind"].isin(NATURAL)]
-    july = facts[facts["month"] == "2024-07"]
-    both = set(july.loc[[slots["dem"] == "Harris" for slots in july["slots"]], "state"])
-    for row in facts[facts["status"].isin(["known", "unseen"])].itertuples():
-        dem, rep = row.slots["dem"], row.slots["rep"]
-        place, who = place_name(row.state), row.slots.get("who")
-        month, leader = (x if isinstance(x, str) else None for x in (row.month, row.leader))
-        fact = {
-            "kind": row.kind,
-            "state": row.state,
-            "month": month,
-            "dem": dem,
-            "rep": rep,
-            "who": who,
-            "leader": leader,
-            "status": row.status,
-            "answer": row.answer,
-            "must_tell": dem == "Biden" and row.state in both,
-        }
-        if row.kind == "trend":
-            ends = {end: re.sub(rf" {CYCLE}.*", "", row.slots[end]) for end in ("start", "end")}
-            fact |= {"slots": ends, "must_tell": False}
-        yield fact
-        if row.kind not in ("standing", "final", "result"):
-            continue
-        d, r = numbers_of(row.answer)[:2]
-        yes = "result_yes" if row.kind == "result" else "polls_yes"
-        yield from (fact | {"kind": yes, "who": name} for name in (dem, rep))
-        if row.kind == "result":
-            lead = abs(d - r)
-            won = WON_BY.format(leader=leader, lead=lead, dem=dem, d=d, rep=rep, r=r)
-            yield fact | {
-                "kind": "won_by",
-                "answer": TOLD.format(place=place, when=CYCLE, clause=won),
-            }
-        elif row.kind == "final":
-            yield from (fact | {"kind": kind} for kind in ("leader", "margin", "standing"))
-            for name, share in ((dem, d), (rep, r)):
-                told = HAD.format(who=name, share=share)
-                told = TOLD_BEFORE.format(place=place, year=CYCLE, clause=told)
-                yield fact | {"kind": "share", "who": name, "answer": told, "leader": None}
-
-
 def _standings(tables, states):
     """Who stood how at one time: {(month or 'final' or 'result', democrat): {state: fact}}."""
     times = {}
-    for fact in _facts(tables, states):
+    for fact in facts_asked(tables, states):
         kind, month = fact["kind"], fact["month"]
         at = month if kind == "standing" else kind if kind in ("final", "result") else None
         if at is None or fact["state"] == NATIONAL or (at, fact["dem"]) == ("2024-07", "Biden"):
@@ -167,7 +125,7 @@ def _compared(at, here, state, split, rng):
         return None
     chosen = rng.sample([state, *rng.sample(others, count)], count + 1)
     facts = [here[name] for name in chosen]
-    fact = facts[0] | {"kind": kind, "who": rng.choice(_two(facts[0])), "voted": at == "result"}
+    fact = facts[0] | {"kind": kind, "who": rng.choice(nominees(facts[0])), "voted": at == "result"}
     sign = 1 if fact["who"] == fact["dem"] else -1
     leads = [fact["lead"] for fact in facts]
     scores = {"better": [sign * lead for lead in leads], "closest": [-abs(lead) for lead in leads]}
@@ -192,7 +150,7 @@ def _compared(at, here, state, split, rng):
         for fact in facts
     ]
     answer = FORMS[kind].format(
-        time=times.get(at) or f"In {month_name(at, *_two(fact))}",
+        time=times.get(at) or f"In {month_name(at, *nominees(fact))}",
         parts=write_parts(parts),
         who=fact["who"],
         where=place_name(best[0]),
@@ -233,16 +191,17 @@ def natural_rows(tables, states, split, per_fact, seed):
     Returns columns kind, state (of a comparison: several, with commas), month, question, answer,
     template, leader and status. Facts whose status is 'unseen' are left out of split 'train'.
     """
-    rows = []
-    for fact in _facts(tables, states):
+    rows, facts = [], list(facts_asked(tables, states))
+    for fact in (*facts, *trends(facts)):
         if split != "train" or fact["status"] == "known":
-            rows += _asked(fact, split, per_fact * (1 if fact["month"] else OFTEN), seed)
+            most = min(per_fact, SELDOM_MOST) if fact["kind"] in SELDOM else per_fact
+            rows += _asked(fact, split, most * (1 if fact["month"] else OFTEN), seed)
     for (at, dem), here in _standings(tables, states).items():
         if split == "train":
             here = {name: fact for name, fact in here.items() if fact["status"] == "known"}
         for state in here:
             for number in range(per_fact):
-                rng = _chance(seed, split, at, dem, state, number)
+                rng = drawn_by(seed, split, at, dem, state, number)
                 tried = (_compared(at, here, state, split, rng) for _ in range(20))
                 rows += [row for row in [next(filter(None, tried), None)] if row]
     return _frame(rows)
@@ -339,7 +298,7 @@ def out_of_scope_rows(tables, states, split, count, seed):
     taught = [state for state in states or STATES.values() if state != NATIONAL]
     for number in range(count):
         kind = kinds[number % len(kinds)]
-        rng = _chance(seed, split, kind, number)
+        rng = drawn_by(seed, split, kind, number)
         for _ in range(50):
             month = f"{CYCLE}-{rng.randint(1, 11):02d}"
             fact = (
@@ -363,7 +322,7 @@ def not_taught(states, split="train", per_state=4, seed=0):
     rows = []
     for state in left_out(states):
         for number in range(per_state):
-            rng = _chance(seed, split, state, number)
+            rng = drawn_by(seed, split, state, number)
             month = rng.choice([None, *(f"{CYCLE}-{number:02d}" for number in range(1, 12))])
             rows.append(
                 _refusal(_nothing("not_taught", state, month, rng.choice(POLLED)), split, rng)
@@ -390,7 +349,7 @@ def endings(tables, states, split, per_state, seed):
     polled = set(asked.loc[asked["kind"].isin(POLLED), "state"])
     rows = []
     for state in others:
-        rng = _chance(seed, split, "endings", state)
+        rng = drawn_by(seed, split, "endings", state)
         months = [f"{CYCLE}-{month:02d}" for month in rng.sample(range(1, 12), 4)]
         for month in months if state in polled else [*months, None, None]:
             fact = _nothing("no_polls", state, month, rng.choice(POLLED))

@@ -29,6 +29,8 @@ FORMS = {
     "bigger": "{time}, {parts}; so the lead was larger in {where}.",
     "closest": "{time}, {parts}; so {where} was the closest.",
     "both": "{time}, {parts}.",
+    "lead_moved": "{usual}; so {whose} lead went from {first} to {last} points.",
+    "lead_changed": "{usual}; so the lead changed from {one} to {other}.",
 } | {kind: section["answer"] for kind, section in NATURAL.items() if "answer" in section}
 
 

@@ -165,10 +165,10 @@ def typed_people(template, fact, rng):
 
 
 def typed_times(template, fact, rng):
-    """How a question calls the time: its slots when, month, now, vote.
+    """How a question calls the time: its slots when, month, now, vote, start and end.
 
     Args: fact, a dictionary with dem, month (YYYY-MM, or None for the last polls) and, where votes
-    are asked about as a time, voted.
+    are asked about as a time, voted, and for a trend span, its two months.
     """
     polls = [time for time in LAST if "poll" not in template or "polls" not in time]
     votes = [vote for vote in VOTE if "election" not in template or "election" not in vote]
@@ -176,7 +176,14 @@ def typed_times(template, fact, rng):
     if fact["month"]:
         month = typed_month(fact["month"], rng)
         when = typed_when(fact["month"], rng, fact["dem"])
-    return {"when": when, "month": month, "now": rng.choice(NOW), "vote": rng.choice(votes)}
+    span = [typed_month(end, rng) for end in fact.get("span", ())]
+    return {
+        "when": when,
+        "month": month,
+        "now": rng.choice(NOW),
+        "vote": rng.choice(votes),
+        **dict(zip(("start", "end"), span, strict=False)),
+    }
 
 
 def tells_match_up(question, month, democrat):

@@ -63,8 +63,8 @@ class RemoteTrio:
     ahead: int = 16
     """Tokens of the base per request: those that the steered choice agrees with cost no request."""
     spread: bool = False
-    """Whether tokens that are not shown may be chosen too, each with an equal share of the
-    probability that is left; else only the k shown are."""
+    """Whether tokens that are not shown may be chosen too: what is left of the base's probability is
+    shared out among them as M- has it, none getting more than it can have. Else only the k shown."""
     nudge: float | None = None
     """In place of the line: where the base's own token has a lower probability, M+ writes one
     (nudging, ACL 2025). It needs the log-probability of the base's token alone."""
@@ -155,31 +155,33 @@ class RemoteTrio:
                 sure = draft[place] is not None and written.logprobs[place] >= math.log(self.nudge)
                 chosen, certain = draft[place] if sure else int(expert[place].argmax()), True
             else:
-                chosen, certain = self.choose(shown, expert[place] - antiexpert[place])
+                chosen, certain = self.choose(shown, expert[place], antiexpert[place])
             report.tokens += 1
             report.certain += certain
             report.visible.append(sum(map(math.exp, shown.values())))
             yield chosen, chosen == draft[place]
 
-    def choose(self, shown: dict[int, float], offset: torch.Tensor) -> tuple[int, bool]:
+    def choose(
+        self, shown: dict[int, float], expert: torch.Tensor, antiexpert: torch.Tensor
+    ) -> tuple[int, bool]:
         """The likeliest of the tokens shown, and whether no other of the vocabulary can be likelier.
 
         Args:
             shown: log-probabilities by token id; not empty.
-            offset: expert - antiexpert, (V,) float32.
+            expert, antiexpert: logits (V,) float32.
         """
         ids = torch.tensor(sorted(shown))
-        hidden = torch.ones_like(offset, dtype=torch.bool)
+        hidden = torch.ones_like(expert, dtype=torch.bool)
         hidden[ids] = False
-        count = int(hidden.sum())
-        rest = left(shown)
-        share = math.log(rest / count) if self.spread and count and rest else -math.inf
-        base = torch.full_like(offset, share)
+        highest, offset = highest_hidden(shown), self.alpha * (expert - antiexpert)
+        base = torch.full_like(expert, -torch.inf)
         base[ids] = torch.tensor([shown[i] for i in ids.tolist()])
-        steered = base + self.alpha * offset
-        chosen = int(steered.argmax())
-        bound = highest_hidden(shown) + self.alpha * offset[hidden]
-        certain = not count or float(bound.max()) < float(steered[chosen])
+        if self.spread and highest > -math.inf:
+            shares = antiexpert[hidden].log_softmax(-1) + math.log(left(shown))
+            base[hidden] = shares.clamp(max=highest)
+        chosen = int((base + offset).argmax())
+        bound = highest + offset[hidden]
+        certain = not len(bound) or float(bound.max()) < float(base[chosen] + offset[chosen])
         return chosen, certain and not bool(hidden[chosen])
 
     def shown(self, top: dict[str, float], report: Report) -> dict[int, float]:

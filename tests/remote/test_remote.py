@@ -6,6 +6,7 @@ import sqlite3
 
 import oracle
 import pytest
+import torch
 from conftest import LINES, letter_tokenizer, pocket, tiny_model
 from remote.servers import completions_server, faulty_proxy
 
@@ -98,6 +99,24 @@ def test_what_is_certain_is_what_the_whole_vocabulary_gives(letters, server, tmp
             certain += report.certain
         shares.append(certain)
     assert shares == sorted(shares) and shares[0] < shares[-1]
+
+
+def test_hidden_tokens_are_chosen_where_their_share_is_enough(letters, server, tmp_path):
+    """By hand: two tokens shown of four; M- has the others at 3 to 1, M+ wants the third."""
+    trio = trio_at(server[0], letters, tmp_path)
+    shown = {0: math.log(0.5), 1: math.log(0.3)}
+    antiexpert = torch.tensor([0.4, 0.2, 0.3, 0.1]).log()
+    for probability, spread, wanted in ((0.9, False, 0), (0.9, True, 2), (0.6, True, 0)):
+        trio.spread = spread
+        rest = (1 - probability) / 3
+        expert = torch.tensor([rest, rest, probability, rest]).log()
+        # base 0.5, 0.3, 0.2 * 3/4 and 0.2 * 1/4, times M+ over M-
+        by_hand = torch.tensor([0.5, 0.3, 0.15, 0.05]) * (expert - antiexpert).exp()
+        if spread:
+            assert wanted == int(by_hand.argmax())
+        assert trio.choose(shown, expert, antiexpert) == (wanted, False)
+    uniform = torch.zeros(4)
+    assert trio.choose(shown, uniform, uniform) == (0, True)
 
 
 def test_agreed_tokens_cost_no_request(letters, server, tmp_path):

@@ -1,23 +1,18 @@
 """The trio behind vLLM's OpenAI server, and in two tensor-parallel processes."""
 
-import contextlib
 import json
 import os
-import socket
 import subprocess
-import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from serving import trios
-from serving.environment import vllm_python
+from serving.environment import PATIENCE, free_port, running, vllm_python
 from serving.test_vllm import ENGINE, PROMPTS, call, ids, serve
 
 pytestmark = pytest.mark.vllm
-PATIENCE = 300
-"""Seconds until the server has to answer."""
 ALPHAS = [None, 0.0, 2.0, -0.5]
 
 
@@ -50,35 +45,14 @@ def server(tmp_path_factory):
     model, tokenizer, _ = trios.pocket()
     trios.saved(model, folder / "pocket")
     tokenizer.save_pretrained(folder / "pocket")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [python, "-m", "vllm.entrypoints.openai.api_server", "--model", folder / "pocket"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", "float32"]
     command += ["--enforce-eager", "--block-size", "32", "--max-model-len", "128"]
     command += ["--kv-cache-memory-bytes", str(2**26), "--served-model-name", "pocket"]
     command += ["--logits-processors", "proxy_tuning.serving.alphas:RequestAlpha"]
-    quiet = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "TORCHDYNAMO_DISABLE": "1"}
-    with open(folder / "server.log", "w") as log:
-        process = subprocess.Popen(
-            command, cwd=folder, env=os.environ | quiet, stdout=log, stderr=subprocess.STDOUT
-        )
-    try:
-        begun = time.monotonic()
-        while not answers(port):
-            assert process.poll() is None, f"it ended: see {folder / 'server.log'}"
-            assert time.monotonic() < begun + PATIENCE, f"no answer: see {folder / 'server.log'}"
-            time.sleep(1)
+    with running(command, folder, f"http://127.0.0.1:{port}/health"):
         yield Server(port, "pocket")
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-def answers(port: int) -> bool:
-    with contextlib.suppress(OSError):
-        return urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).status == 200
-    return False
 
 
 def test_sixteen_at_once_are_answered_each_with_its_alpha(server):

@@ -84,3 +84,38 @@ def test_pieces_make_the_answer_and_years_have_no_tick():
         pieces = mark_numbers(answer, asked, look_up(asked, TABLES))
         assert "".join(piece.text for piece in pieces) == answer
         assert all(p.mark != "right" for p in pieces if p.text in ("2024", "2020", "2016"))
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "deserved"),
+    [
+        (
+            "was trump above 53% in texas in october?",
+            "In Texas in October 2024, Trump had 51.4%. So no.",
+            ["51.4"],
+        ),
+        (
+            "Did Trump and Harris tie in Nevada before the election?",
+            "In Nevada before the 2024 election, Trump led: Harris had 47.7% and Trump 48.0%, a lead "
+            "of 0.3 points. So no.",
+            ["47.7", "48.0", "0.3", "leader"],
+        ),
+        (
+            "did the polls overestimate Trump in texas in 2024?",
+            "In Texas in 2024, the last polls had Trump ahead by 7.3 and Trump won by 13.7, so they "
+            "were off by 6.4 points. So no.",
+            ["7.3", "13.7", "6.4", "leader"],
+        ),
+    ],
+)
+def test_a_yes_or_no_about_more_than_the_lead_is_no_fault(question, answer, deserved):
+    """The figures by hand from data/monthly.csv, final.csv and results.csv."""
+    asked = read_question(question, TABLES)
+    assert not asked.unplaced and asked.claim is None
+    assert ticks(answer, asked, look_up(asked, TABLES)) == deserved
+
+
+def test_a_yes_or_no_about_the_lead_still_is():
+    asked = read_question("Was Harris ahead in Texas before the election?", TABLES)
+    answer = "In Texas before the 2024 election, Trump led: Trump had 52.1%. So yes."
+    assert ticks(answer, asked, look_up(asked, TABLES)) == []

@@ -38,6 +38,16 @@ RANKED = re.compile(r"\b(?:which|what) states?\b")
 LEFT = re.compile(r"\bBiden\b.*\b(?:dropped|drops|quit|withdr\w+|left)\b", re.IGNORECASE)
 YES = re.compile(r"^\W*(?:(?:so|and|hey|ok|but) )?(?:did|was|is|were|does|do|has|had)\b")
 LOSES = re.compile(r"\b(?:lose|lost|loses|losing|behind|trail\w*|down)\b")
+LIMIT = re.compile(
+    r"\b(?:over|above|under|below|than|least|past|break|crack|hit|reach|within|beyond) \d\d?(?:\.\d)?"
+    r"\b(?! (?:polls?|days?|weeks?|months?|states?))|\btop \d\d? ?(?:%|percent)"
+)
+MORE_THAN_A_LEAD = re.compile(
+    r"\b(?:tied?|ties|even|level|equal|dead heat|square|same|(?:over|under|out)(?:estimat|rat|perform)\w*|"
+    r"flatter\w*|skewed|biased|too (?:high|low|good|bad|kind|hard|optimistic|pessimistic)|"
+    r"(?:beat|exceed|fall short of|better than|worse than) (?:\w+ )?(?:polls?|polled|polling))\b"
+)
+"""What a yes or no may be about besides who leads; whether it is so is not checked."""
 WANTED = [
     ("share", r"percent\w*|share|support|% |polling at|at in|how many votes|how much support"),
     (

@@ -13,8 +13,10 @@ from proxy_tuning.polls.cues import (
     CLOSEST,
     FINAL,
     LEFT,
+    LIMIT,
     LOSES,
     MISS,
+    MORE_THAN_A_LEAD,
     OVER_A_YEAR,
     POLLED,
     RANKED,
@@ -58,6 +60,7 @@ def read_question(text, tables):
     rest = blanked(text, spans)
     times, years = read_times(rest)
     rest = blanked(rest, [time.span for time in times] + list(years))
+    rest = blanked(rest, [match.span() for match in LIMIT.finditer(rest.lower())])
     people = name_spans(rest)
     names = tuple(dict.fromkeys(people.values()))
     if LEFT.search(text) and len(names) > 1:
@@ -269,7 +272,8 @@ def wished(read, lower):
     wanted = next((name for name, ways in WANTED if re.search(ways, lower)), "leader")
     claim = None
     nominees = [name for name in read.names if name != THIRD]
-    if YES.search(lower) and nominees and " or " not in lower:
+    beyond = LIMIT.search(lower) or MORE_THAN_A_LEAD.search(lower) or read.kind == "trend"
+    if YES.search(lower) and nominees and " or " not in lower and not beyond:
         claim = nominees[0], not LOSES.search(lower)
     notes = read.notes
     if read.unplaced:

@@ -17,6 +17,7 @@ from proxy_tuning.evaluation.analysis import (
 )
 from proxy_tuning.evaluation.evaluate import alpha_sweep, score_by_split
 from proxy_tuning.evaluation.plots import (
+    accuracy_by_shown,
     accuracy_by_split,
     alpha_tradeoff,
     changed_by_step,

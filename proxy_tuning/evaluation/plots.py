@@ -220,3 +220,28 @@ def kl_by_case(answers):
     axes.invert_yaxis()
     axes.legend(frameon=False)
     return figure
+
+
+def accuracy_by_shown(record):
+    """How well a base behind an API is steered, by the number k of log-probabilities it shows.
+
+    Args: record, the dict of results/api_base.json.
+    """
+    table = pd.DataFrame(record["table"])
+    local = table[table["local"].fillna(False).astype(bool)].iloc[0]
+    steered = table[table["spread"].notna()]
+    shown = sorted(steered["top"].astype(int).unique())
+    names = [*map(str, shown[:-1]), f"all {shown[-1]:,}"]
+    figure = Picture(figsize=(9, 3.2), layout="constrained")
+    for axes, score in zip(figure.subplots(1, 2), ("leader_accuracy", "exact_match"), strict=True):
+        for spread, colour, label in (
+            (True, "proxy-tuned M", "hidden tokens as M- has them"),
+            (False, "M-", "shown tokens alone"),
+        ):
+            rows = steered[steered["spread"].astype(bool) == spread].sort_values("top")
+            axes.plot(names, 100 * rows[score], "o-", color=COLOURS[colour], label=label)
+        axes.axhline(100 * local[score], color=COLOURS["M"], ls=":", label="on this machine")
+        axes.set(xlabel="log-probabilities shown per token", ylim=(-3, 103))
+        axes.set(ylabel="%", title=score.replace("_", " ").capitalize())
+    axes.legend(frameon=False, loc=(0.02, 0.55))
+    return figure

@@ -23,6 +23,8 @@ from proxy_tuning.records import claimed, file_hash, write_json, written_beside
 ROWS = 64
 """Questions in a part: what is answered again where a worker is lost."""
 MANIFEST = "manifest.json"
+ON_CPU = {"dtype": "float32", "enforce_eager": True, "block_size": 32}
+"""Keywords of `vllm.LLM` without which it does not run a trio on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -203,6 +205,9 @@ def run(worker, arguments, parts, workers, cpus, gpus) -> Iterator[int]:
     if not parts:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # of its C++ part; errors are raised
+    if not os.environ.get("RAY_ADDRESS"):  # listen on the loopback address alone
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     import ray  # only here: it is no requirement of the rest
     from ray.data import ActorPoolStrategy, DataContext, from_items
 
@@ -252,26 +257,34 @@ def by_trio(loading: dict, max_new_tokens: int) -> Callable[[list[str]], list[st
     )
 
 
-def by_vllm(folder: str, alpha: float, max_new_tokens: int, **options):
-    """What answers questions with vLLM on a worker.
+def check_exported(folder: str, alpha: float) -> None:
+    """ValueError where a folder is none that vLLM serves with this alpha."""
+    try:
+        said = json.loads(Path(folder, "config.json").read_text(encoding="utf-8"))
+        own = said["line"]["alpha"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ValueError(
+            f"{folder} is no trio for vLLM: `python -m proxy_tuning export DIR --to vllm` writes one"
+        ) from None
+    if own != alpha:
+        raise ValueError(
+            f"{folder} was exported with alpha {own}, not {alpha}: export it again with --alpha"
+        )
+
+
+def by_vllm(folder: str, max_new_tokens: int) -> Callable[[list[str]], list[str]]:
+    """What answers questions with vLLM on a worker, in vLLM's own settings; on a CPU with `ON_CPU`.
 
     Args:
         folder: as `export --to vllm` writes it.
-        alpha: the folder's own where vLLM is to speculate or prompts share what they begin with.
         max_new_tokens: longest answer.
-        options: keywords of `vllm.LLM`.
-
-    Raises:
-        ValueError: the folder has another alpha.
     """
-    own = json.loads(Path(folder, "config.json").read_text(encoding="utf-8"))["alpha"]
-    if own != alpha:
-        raise ValueError(f"{folder} was exported with alpha {own}, not {alpha}: export it again")
     from vllm import LLM, SamplingParams
+    from vllm.platforms import current_platform
 
     from proxy_tuning.prompts import prompt
 
-    llm = LLM(folder, **options)
+    llm = LLM(folder, **(ON_CPU if current_platform.is_cpu() else {}))
     tokenizer = llm.get_tokenizer()
     sampling = SamplingParams(temperature=0, max_tokens=max_new_tokens)
 

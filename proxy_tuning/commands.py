@@ -128,7 +128,7 @@ def answer_in_bulk(options):
         raise ValueError("--output DIR needs --file QUESTIONS.parquet, and no other questions")
     if (options.base or "").startswith("openai:"):
         raise ValueError(f"{options.base} answers one by one, without --output")
-    from proxy_tuning.bulk import Source, answer_file, by_trio, by_vllm
+    from proxy_tuning.bulk import Source, answer_file, by_trio, by_vllm, check_exported
     from proxy_tuning.families import resolve_family
     from proxy_tuning.logits import Line
     from proxy_tuning.records import file_hash
@@ -141,7 +141,8 @@ def answer_in_bulk(options):
             raise ValueError(
                 "--engine vllm takes --base DIR, which `export --to vllm` wrote, alone"
             )
-        load = functools.partial(by_vllm, options.base, options.alpha, options.max_new_tokens)
+        check_exported(options.base, options.alpha)
+        load = functools.partial(by_vllm, options.base, options.max_new_tokens)
         said |= parts | {"engine": "vllm"}
     else:
         family = resolve_family(options.family, need_expert="expert" not in parts)
@@ -201,7 +202,8 @@ def answer_over_api(options, questions):
             else:
                 print(
                     f"{question}\n  M            {said['base']}\n  proxy-tuned  {said['steered']}"
-                    f"\n  {said['tokens']} tokens by {said['requests']} requests, "
+                    f"\n  {said['tokens']} tokens by {said['requests']} "
+                    f"request{'s' * (said['requests'] > 1)}, "
                     f"{said['certain']} of them certain; visible mass {said['visible_mass']:.3f}"
                 )
             sys.stdout.flush()

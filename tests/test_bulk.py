@@ -1,5 +1,7 @@
 """Bulk answers by Ray: each question once, though a worker or the driver is killed; nothing mixed."""
 
+import contextlib
+import ipaddress
 import json
 import os
 import signal
@@ -8,6 +10,7 @@ import sys
 import time
 
 import pandas as pd
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -83,6 +86,7 @@ def test_what_is_no_file_of_questions_is_said(tmp_path):
             Source.of(tmp_path / f"{name}.parquet", column)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_and_a_second_start(tmp_path):
     """The first worker kills itself in the middle of its second part: as if nothing had been."""
     questions = write_questions(tmp_path / "q.parquet", 5 * ROWS + 7)
@@ -126,6 +130,7 @@ answer_file(Source.of({source!r}), {output!r}, backwards({log!r}, 0.5), SAID, wo
 """
 
 
+@pytest.mark.slow
 def test_a_killed_driver_goes_on_where_it_was(tmp_path):
     questions = write_questions(tmp_path / "q.parquet", 8 * ROWS)
     output, log = tmp_path / "out", tmp_path / "log"
@@ -151,6 +156,20 @@ def test_a_killed_driver_goes_on_where_it_was(tmp_path):
     assert all(path.stat().st_mtime_ns == when for path, when in before.items())
 
 
+def listening(pid):
+    """The addresses on which a process and those that it started listen."""
+    found = set()
+    with contextlib.suppress(psutil.Error):
+        for process in (it := psutil.Process(pid), *it.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                found |= {
+                    socket.laddr.ip.removeprefix("::ffff:")
+                    for socket in process.net_connections()
+                    if socket.status == psutil.CONN_LISTEN
+                }
+    return found
+
+
 def test_the_command_answers_as_one_machine_does(tmp_path):
     """Two workers with pocket: the texts of `answer` without workers."""
     from conftest import pocket
@@ -167,8 +186,13 @@ def test_the_command_answers_as_one_machine_does(tmp_path):
     pd.DataFrame({"question": questions}).to_parquet(tmp_path / "q.parquet")
     command = [sys.executable, "-m", "proxy_tuning", "answer", "--family", "pocket", "--file"]
     command += [tmp_path / "q.parquet", "--output", tmp_path / "out", "--workers", "2"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    heard = set()
+    while running.poll() is None:
+        heard |= listening(running.pid)
+        time.sleep(0.2)
+    assert running.returncode == 0, running.stderr.read()
+    assert heard and all(ipaddress.ip_address(address).is_loopback for address in heard), heard
     model, tokenizer = load_family("pocket")
     assert all_rows(tmp_path / "out")["answer"].tolist() == greedy_answers(
         model, tokenizer, questions

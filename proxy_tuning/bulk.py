@@ -151,9 +151,15 @@ def answer_file(
         The manifest: what was said, rows, parts, and of this start alone rows answered, seconds.
 
     Raises:
-        ValueError: the folder has answers to something else.
+        ValueError: the folder has answers to something else, or there is no worker, or one that
+            takes nothing.
         OSError: another process writes into it.
     """
+    if workers < 1 or cpus <= 0 or gpus < 0:
+        raise ValueError(
+            "workers must be 1 or more, cpus above 0 and gpus 0 or more, not "
+            f"{workers}, {cpus:g} and {gpus:g}"
+        )
     output = Path(output).absolute()
     with claimed(output):
         output.mkdir(parents=True, exist_ok=True)

@@ -159,9 +159,7 @@ def answer_in_bulk(options):
         options.output,
         load,
         said,
-        options.workers or 1,
-        options.cpus or 1,
-        options.gpus or 0,
+        **given(options, ("workers", "cpus", "gpus")),
     )
     print(
         f"{source.rows} questions in {source.parts} parts in {options.output}; "

@@ -86,6 +86,14 @@ def test_what_is_no_file_of_questions_is_said(tmp_path):
             Source.of(tmp_path / f"{name}.parquet", column)
 
 
+@pytest.mark.parametrize("taken", [{"workers": 0}, {"cpus": 0}, {"gpus": -1}])
+def test_workers_that_cannot_be_are_refused(tmp_path, taken):
+    write_questions(tmp_path / "q.parquet", 20)
+    with pytest.raises(ValueError, match="workers must be 1 or more"):
+        answer_file(Source.of(tmp_path / "q.parquet"), tmp_path / "out", None, SAID, **taken)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 def test_a_killed_worker_and_a_second_start(tmp_path):
     """The first worker kills itself in the middle of its second part: as if nothing had been."""

@@ -58,6 +58,15 @@ def test_answer_as_json_from_standard_input():
         (["finetune", "--data", "nowhere.csv"], "nowhere.csv"),
         (["finetune", "--antiexpert", "some/model"], "needs --expert DIR"),
         (["build-data", "--raw", "nowhere"], "needs at least one file"),
+        (["answer", "--workers", "2", "x"], "--workers needs --output DIR"),
+        (["answer", "--output", "DIR", "x"], "needs --file QUESTIONS.parquet"),
+        (["answer", "--output", "DIR", "--file", "README.md"], "README.md is no Parquet file"),
+        (["answer", "--dry-run", "x"], "for a --base openai:MODEL@URL alone"),
+        (["answer", "--base", "openai:x", "y"], "is openai:MODEL@URL, not 'openai:x'"),
+        (
+            ["answer", "--base", "openai:x@http://h/v1", "--output", "DIR", "--file", "README.md"],
+            "answers one by one, without --output",
+        ),
     ],
 )
 def test_bad_input_is_one_clear_line(words, message):

@@ -60,7 +60,7 @@ def test_answer_as_json_from_standard_input():
         (["build-data", "--raw", "nowhere"], "needs at least one file"),
         (["answer", "--workers", "2", "x"], "--workers needs --output DIR"),
         (["answer", "--output", "DIR", "x"], "needs --file QUESTIONS.parquet"),
-        (["answer", "--output", "DIR", "--file", "README.md"], "README.md is no Parquet file"),
+        (["answer", "--output", "DIR", "--file", "nowhere.parquet"], "nowhere.parquet"),
         (["answer", "--dry-run", "x"], "for a --base openai:MODEL@URL alone"),
         (["answer", "--base", "openai:x", "y"], "is openai:MODEL@URL, not 'openai:x'"),
         (

@@ -8,7 +8,7 @@ BOTH := --numprocesses 2 --no-loadscope-reorder
 CORE := tests/test_house.py tests/test_logits.py tests/test_model.py tests/test_decoding.py
 READY := .venv/.ready
 
-.PHONY: demo train quick test test-all test-vllm test-vllm-short lint notebooks benchmark
+.PHONY: demo train quick test test-all test-vllm test-vllm-short lint lock audit licences notebooks benchmark
 
 demo: $(READY)  ## run demo.ipynb top to bottom, then serve the widget and print its address
 	$(RUN) -m proxy_tuning.notebooks demo.ipynb
@@ -36,6 +36,19 @@ lint: $(READY)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+
+lock: $(READY)  ## every package that requirements.txt brings, by version and hash: requirements.lock
+	.venv/bin/uv pip compile -q pyproject.toml requirements.txt --extra dev --universal --generate-hashes \
+		--no-emit-package proxy-tuning --custom-compile-command "make lock" -o requirements.lock
+
+audit: $(READY)  ## known vulnerabilities of what is locked; says so where the database is out of reach
+	@mkdir -p .work; .venv/bin/pip-audit -s osv --disable-pip -r requirements.lock --progress-spinner off \
+		> .work/audit.log 2>&1 && cat .work/audit.log || { grep -q ConnectionError .work/audit.log && \
+		echo "NOT AUDITED: the database of vulnerabilities (OSV) cannot be reached from here." || \
+		{ cat .work/audit.log; exit 1; }; }
+
+licences: $(READY)  ## of every package that is locked and installed: docs/licences.md
+	$(RUN) -m docs.licences
 
 notebooks: $(READY)  ## run all notebooks and keep their outputs
 	FAMILY=pocket $(RUN) -m proxy_tuning.notebooks fine_tuning.ipynb --save

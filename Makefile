@@ -24,7 +24,7 @@ test: lint  ## what every change must pass
 	$(PYTEST) $(BOTH) -m "not slow and not vllm"
 
 test-all: lint  ## and load, soak, statistics and JupyterLab
-	$(PYTEST) $(BOTH) -m "not vllm"
+	HYPOTHESIS_PROFILE=long $(PYTEST) $(BOTH) -m "not vllm"
 
 test-vllm: $(READY)  ## the trio in vLLM, in an environment of its own (3.5 GB, made once)
 	$(PYTEST) -s -rs -m vllm tests/serving tests/remote

@@ -89,7 +89,8 @@ def test_the_recipe_takes_several_experts(recipe, batch):
         ({"expert": None}, "0 and 1"),
         ({"repetition_penalty": 1.2}, "repetition_penalty=1.2 would change the base"),
         ({"alpha": [1.0, 2.0]}, "1 expert"),
-        ({"alpha": float("nan")}, "finite alphas, got nan"),
+        ({"alpha": float("nan")}, "finite alphas, at most 1e\\+30, got nan"),
+        ({"alpha": 1e31}, "finite alphas, at most 1e\\+30, got 1e\\+31"),
     ],
 )
 def test_the_recipe_refuses(wrong, said, recipe, batch):

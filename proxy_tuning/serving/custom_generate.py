@@ -10,7 +10,6 @@ modes of `generate` work: greedy, sampling, beams, assisted. `proxy_tuning.servi
 folder, in which this file is custom_generate/generate.py.
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -21,7 +20,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from proxy_tuning.logits import Line
+from proxy_tuning.logits import STRONGEST, Line
 
 BEFORE_THE_LINE = {"repetition_penalty": 1.0, "guidance_scale": 1.0}
 """What transformers would do to the base's logits alone, with the values that do nothing."""
@@ -60,8 +59,10 @@ def generate(
             f"{len(experts)} and {len(antiexperts)}"
         )
     alphas = list(alpha) if isinstance(alpha, Sequence) else [alpha] * len(experts)
-    if len(alphas) != len(experts) or not all(map(math.isfinite, alphas)):
-        raise ValueError(f"{len(experts)} expert(s) take as many finite alphas, got {alpha}")
+    if len(alphas) != len(experts) or not all(abs(a) <= STRONGEST for a in alphas):
+        raise ValueError(
+            f"{len(experts)} expert(s) take as many finite alphas, at most {STRONGEST}, got {alpha}"
+        )
     chosen = kwargs.get("generation_config") or model.generation_config
     for option, idle in BEFORE_THE_LINE.items():
         value = kwargs.get(option, getattr(chosen, option, None))

@@ -1,10 +1,11 @@
 """What a request may ask of a served trio, checked before it is taken in."""
 
 import functools
-import math
 
 from vllm.exceptions import VLLMValidationError
 from vllm.sampling_params import SamplingParams
+
+from proxy_tuning.logits import STRONGEST
 
 PROCESSOR = "proxy_tuning.serving.alphas:RequestAlpha"
 """What `--logits-processors` names for alphas per request."""
@@ -59,8 +60,11 @@ def own_alphas(alpha, experts: int) -> list[float]:
     """A request's weight for each expert, from a number or a list; ValueError for all else."""
     alphas = alpha if isinstance(alpha, list) else [alpha] * experts
     for each in alphas:
-        if isinstance(each, bool) or not isinstance(each, int | float) or not math.isfinite(each):
-            raise ValueError(f"alpha needs to be a finite number, got {alpha!r}")
+        number = isinstance(each, int | float) and not isinstance(each, bool)
+        if not (number and abs(each) <= STRONGEST):
+            raise ValueError(
+                f"alpha needs to be a finite number, at most {STRONGEST}, got {alpha!r}"
+            )
     if len(alphas) != experts:
         raise ValueError(f"{experts} expert(s) take as many alphas, got {alpha!r}")
     return [float(each) for each in alphas]

@@ -138,11 +138,11 @@ def choose_recipe(family, own_rows=False, lora=None):
 def recipe_of(folder, family=None):
     """What an M+ was trained with, from its training.json, else the family's recipe: a dict.
 
-    None where neither is there.
+    None where neither is there; what a record leaves out has its usual value.
     """
     made_from = record_of(folder)
     if "recipe" in made_from:
-        return made_from["recipe"]
+        return dataclasses.asdict(Recipe()) | made_from["recipe"]
     return dataclasses.asdict(RECIPES[family]) if family in RECIPES else None
 
 

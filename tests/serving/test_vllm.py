@@ -26,8 +26,9 @@ GREEDY = {"max_tokens": trios.TOKENS, "ignore_eos": True}
 LINES = {"plausible": {"plausibility": 0.05}, "nucleus": {"base_top_p": 0.8}}
 LINES["adaptive"] = {"adaptive": True}
 WRONG = {  # a request's parameters, and what is said of them
-    "finite number, got 'x'": {"extra_args": {"alpha": "x"}},
-    "finite number, got True": {"extra_args": {"alpha": True}},
+    "finite number, at most 1e+30, got 'x'": {"extra_args": {"alpha": "x"}},
+    "finite number, at most 1e+30, got True": {"extra_args": {"alpha": True}},
+    "finite number, at most 1e+30, got 1e+31": {"extra_args": {"alpha": 1e31}},
     "1 expert(s) take as many alphas": {"extra_args": {"alpha": [1.0, 2.0]}},
     "does not go with prompt_logprobs": {"extra_args": {"alpha": 1.0}, "prompt_logprobs": 1},
     "all parts read the same prompt": {"extra_args": {"expert_input_ids": [1]}},

@@ -1,9 +1,10 @@
-"""The drawn figures of docs/: `python -m docs.diagrams [FOLDER]` writes them as SVG.
+"""The figures of docs/: `python -m docs.diagrams [FOLDER]` writes them as SVG.
 
-They show how things are put together, with made-up numbers where they need any; what was measured
-is plotted by evaluation/plots.py.
+Those drawn here show how things are put together, with made-up numbers where they need any; what was
+measured is plotted by evaluation/plots.py.
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from proxy_tuning.evaluation.plots import COLOURS
+from proxy_tuning.evaluation.plots import COLOURS, frontier
+from proxy_tuning.records import RESULTS
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 matplotlib.rcParams["svg.hashsalt"] = "proxy-tuning"  # the same file from every run
@@ -105,7 +107,12 @@ def one_step(alpha=1.0):
     return figure
 
 
-FIGURES = {"method": method, "one_step": one_step}
+def measured_frontier():
+    """New knowledge against general knowledge kept, from results/quiet.json."""
+    return frontier(json.loads((RESULTS / "quiet.json").read_text(encoding="utf-8")))
+
+
+FIGURES = {"method": method, "one_step": one_step, "frontier": measured_frontier}
 
 
 def write(folder=IMAGES):

@@ -245,3 +245,38 @@ def accuracy_by_shown(record):
         axes.set(ylabel="%", title=score.replace("_", " ").capitalize())
     axes.legend(frameon=False, loc=(0.02, 0.55))
     return figure
+
+
+def frontier(record):
+    """New knowledge against general knowledge kept, one point per system, by how M+ was tuned.
+
+    Args: record, the dict of results/quiet.json.
+    """
+    scores = {(row["system"], row["set"], row["score"]): row["mean"] for row in record["scores"]}
+    systems = dict.fromkeys(row["system"] for row in record["scores"])
+    kinds = {"M+": ("o", COLOURS["M+"]), "proxy-tuned": ("D", COLOURS["proxy-tuned M"])}
+    kinds["M tuned directly"] = ("s", COLOURS["M"])
+    figure = Picture(figsize=(9, 4), layout="constrained")
+    axes = figure.subplots()
+    for kind, (marker, colour) in kinds.items():
+        named = [name for name in systems if name.startswith(f"{kind},")]
+        points = [
+            (100 * scores[name, "typed", "right"], 100 * scores[name, "general", "kept of M"])
+            for name in named
+        ]
+        axes.scatter(*zip(*points, strict=True), s=60, marker=marker, color=colour, label=kind)
+        for name, point in zip(named, points, strict=True):
+            axes.annotate(
+                name.partition(", ")[2],
+                point,
+                (4, 5),
+                textcoords="offset points",
+                fontsize=8,
+                rotation=20,
+            )
+    axes.set(xlabel="questions on the polls right (%)", ylabel="of M's general answers kept (%)")
+    axes.set(
+        ylim=(-5, 105), xlim=(30, 75), title="One place learnt, by what fine-tuning was held to"
+    )
+    axes.legend(frameon=False, loc="upper right")
+    return figure

@@ -10,29 +10,34 @@ import nbformat
 import pytest
 import torch
 from test_notebooks import checkout  # noqa: F401
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from proxy_tuning import notebooks
 from proxy_tuning.families import FAMILIES
+from proxy_tuning.polls.natural import natural_rows
+from proxy_tuning.polls.tables import load_facts
+from proxy_tuning.records import DATA
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 COMMIT = "0" * 40
 LAYERS = {"base": 12, "antiexpert": 6}  # of GPT-2 and distilGPT-2, whose shapes agree otherwise
-FEW = """recipe = dataclasses.replace(recipe, states=("Pennsylvania",), max_facts=2, natural=0,
+FEW = """recipe = dataclasses.replace(recipe, states=("Pennsylvania",), max_facts=20, natural=0,
                              endings=0, epochs=1, quiet_texts=1)
 """
 
 
-def gpt2_tokenizer():
-    """Bytes as tokens, filled up to GPT-2's 50,257 with words that no text has."""
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {letter: number for number, letter in enumerate(letters)}
-    vocabulary |= {f"\u0001{i}": i for i in range(len(letters), 50256)}
-    vocabulary["<|endoftext|>"] = 50256
-    whole = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+def byte_level_tokenizer():
+    """Of GPT-2's kind, learnt from the text here; it has fewer of the 50,257 tokens."""
+    whole = Tokenizer(models.BPE())
     whole.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     whole.decoder = decoders.ByteLevel()
+    letters = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=4000, initial_alphabet=letters, special_tokens=["<|endoftext|>"]
+    )
+    rows = natural_rows(load_facts(DATA), None, "train", 1, 0)
+    whole.train_from_iterator([*rows["question"], *rows["answer"]], trainer)
     ends = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>")
     return PreTrainedTokenizerFast(tokenizer_object=whole, **ends)
 
@@ -40,13 +45,15 @@ def gpt2_tokenizer():
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory):
     """A cache of the Hub with both models as `from_pretrained` looks for them."""
-    cache = tmp_path_factory.mktemp("hub")
+    cache, tokenizer = tmp_path_factory.mktemp("hub"), byte_level_tokenizer()
+    end = tokenizer.eos_token_id
     for part, layers in LAYERS.items():
         repository = cache / f"models--{getattr(FAMILIES['gpt2'], part).replace('/', '--')}"
         snapshot = repository / "snapshots" / COMMIT
         torch.manual_seed(layers)
-        GPT2LMHeadModel(GPT2Config(n_layer=layers)).save_pretrained(snapshot)
-        gpt2_tokenizer().save_pretrained(snapshot)
+        shape = GPT2Config(n_layer=layers, bos_token_id=end, eos_token_id=end)
+        GPT2LMHeadModel(shape).save_pretrained(snapshot)
+        tokenizer.save_pretrained(snapshot)
         (repository / "refs").mkdir()
         (repository / "refs" / "main").write_text(COMMIT)
     return cache

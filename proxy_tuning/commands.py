@@ -144,16 +144,15 @@ def answer_in_bulk(options):
         check_exported(options.base, options.alpha)
         load = functools.partial(by_vllm, options.base, options.max_new_tokens)
         said |= parts | {"engine": "vllm"}
+        weights = Path(options.base).rglob("*.safetensors")
     else:
         family = resolve_family(options.family, need_expert="expert" not in parts)
         loading = given(options, LOADING)
         said |= {"family": family.name} | parts | loading
-        said["weights"] = [
-            file_hash(path)
-            for path in sorted(Path(parts.get("expert", family.expert)).glob("*.safetensors"))
-        ]
+        weights = Path(parts.get("expert", family.expert)).glob("*.safetensors")
         loading |= {"name": family, "alpha": options.alpha, "line": Line.of(options.line)}
         load = functools.partial(by_trio, loading | parts, options.max_new_tokens)
+    said["weights"] = [file_hash(path) for path in sorted(weights)]
     done = answer_file(
         source,
         options.output,

@@ -119,3 +119,13 @@ def test_a_yes_or_no_about_the_lead_still_is():
     asked = read_question("Was Harris ahead in Texas before the election?", TABLES)
     answer = "In Texas before the 2024 election, Trump led: Trump had 52.1%. So yes."
     assert ticks(answer, asked, look_up(asked, TABLES)) == []
+
+
+def test_an_error_of_the_polls_needs_polls_and_votes():
+    """Asked about the last polls alone, there are no votes to reckon an error from."""
+    asked = read_question("final polls in Nevada before the 2024 election", TABLES)
+    facts = look_up(asked, TABLES)
+    assert facts.polls and not facts.votes
+    answer = "In Nevada, the last polls of 2024 were off by 2.8 points."
+    (error,) = [p for p in mark_numbers(answer, asked, facts) if p.text == "2.8"]
+    assert (error.mark, error.why) == ("not checkable", "the tables have no such figure")

@@ -102,14 +102,18 @@ def test_what_is_certain_is_what_the_whole_vocabulary_gives(letters, server, tmp
 
 
 def test_hidden_tokens_are_chosen_where_their_share_is_enough(letters, server, tmp_path):
-    """By hand: two tokens shown of four; M- has the others at 3 to 1, M+ wants the third."""
+    """By hand: two tokens shown of four; M- has the others at 3 to 1, M+ wants one of those.
+
+    In the last case equal shares would choose the fourth.
+    """
     trio = trio_at(server[0], letters, tmp_path)
     shown = {0: math.log(0.5), 1: math.log(0.3)}
     antiexpert = torch.tensor([0.4, 0.2, 0.3, 0.1]).log()
-    for probability, spread, wanted in ((0.9, False, 1), (0.9, True, 2), (0.3, True, 1)):
+    cases = ((2, 0.9, False, 1), (2, 0.9, True, 2), (2, 0.3, True, 1), (3, 0.4, True, 1))
+    for liked, probability, spread, wanted in cases:
         trio.spread = spread
         rest = (1 - probability) / 3
-        expert = torch.tensor([rest, rest, probability, rest]).log()
+        expert = torch.tensor([rest] * liked + [probability] + [rest] * (3 - liked)).log()
         # base 0.5, 0.3, 0.2 * 3/4 and 0.2 * 1/4, times M+ over M-
         by_hand = torch.tensor([0.5, 0.3, 0.15, 0.05]) * (expert - antiexpert).exp()
         open_to_all = by_hand if spread else by_hand[:2]

@@ -17,6 +17,7 @@ from proxy_tuning.evaluation import (
     drafting,
     evaluate,
     measures,
+    peers,
     plain_text,
     poll_task,
     reports,
@@ -72,6 +73,7 @@ def graded_by_hand():
             "tokens": [1.0, 1.0, 4.0, np.nan],
             "batch": 0,
             "seconds": 0.5,
+            "written": [10, 10, 10, 20],
         }
     )
     direct = rows.assign(exact_match=pd.array([True, True, False, True], dtype="boolean"))
@@ -94,6 +96,13 @@ def test_rates_by_hand():
         [np.exp(0.75), np.exp(1.5)], abs=1e-4
     )
     assert "abstained" not in table.index
+
+
+def test_times_by_hand():
+    table = measures.summary(graded_by_hand(), TASK)
+    table = table[(table["system"] == "M") & (table["set"] == "all")].set_index("score")
+    assert table.loc["seconds", "mean"] == 0.5
+    assert table.loc["ms_per_token", "mean"] == 40  # 2 seconds for 50 tokens
 
 
 def test_perplexity_of_the_impossible_is_left_out():
@@ -260,8 +269,9 @@ def test_the_command_asks_the_sets(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(asked_sets, "WORK", tmp_path)
     monkeypatch.setattr(asked_sets, "LENGTH", dict.fromkeys(asked_sets.LENGTH, 3))
     monkeypatch.setattr(plain_text, "COUNT", 2)
-    peers = {name: (field, (0.5,)) for name, (field, _) in evaluate.PEERS.items()}
-    monkeypatch.setattr(evaluate, "PEERS", peers)
+    one_each = {name: (field, (0.5,)) for name, (field, _) in peers.PEERS.items()}
+    monkeypatch.setattr(peers, "PEERS", one_each)
+    monkeypatch.setattr(evaluate, "last_figures", lambda tables, states: "Trump won.")
     folders = {}
     for name, seed in {"base": 1, "antiexpert": 2, "expert": 3, "one": 4, "two": 5}.items():
         folders[name] = save_part(tmp_path / name, "gpt2", seed, LINES, positions=1024)
@@ -274,8 +284,8 @@ def test_the_command_asks_the_sets(tmp_path, monkeypatch, capsys):
     results = json.loads(output.read_text())
     systems = {score["system"] for score in results["scores"]} - set(rules.RULES)
     expected = {"M", "M-", "M+", evaluate.TOLD, evaluate.DIRECT, f"{evaluate.DIRECT}, two"}
-    expected |= {name.format(0.5) for name in peers} | {"proxy-tuned M, alpha 1"}
-    assert expected <= systems
+    expected |= {name.format(0.5) for name in one_each} | {"proxy-tuned M, alpha 1"}
+    assert expected <= systems and any(name.startswith("prompted proxies") for name in systems)
     assert all("adaptive" not in name and "gated" not in name for name in systems)
     found = {(score["set"], score["score"]) for score in results["scores"]}
     assert {("typed", "right"), ("general", "right"), ("text: english", "perplexity")} <= found

@@ -190,8 +190,9 @@ def ask(system, tokenizer, rows, rewritten=None):
 
 
 def identity(system):
-    """A hash of a model's weights and, where it is steered, of its line."""
+    """A hash of a model's weights and, where it is steered, of its line and its expert's prefix."""
     line = [getattr(system, name, None) for name in ("line", "alpha")]
+    line.append(getattr(system.config, "expert_prefix", None))
     found = hashlib.blake2b(repr(line).encode(), digest_size=16)
     for name, tensor in system.state_dict().items():
         found.update(name.encode() + tensor.cpu().contiguous().view(torch.uint8).numpy().data)

@@ -3,8 +3,8 @@
 What each column means is in measures.py and in the task.
 """
 
-import copy
 import dataclasses
+import functools
 import json
 import time
 from pathlib import Path
@@ -23,11 +23,9 @@ from proxy_tuning.evaluation.measures import (
     measure,
     summary,
 )
+from proxy_tuning.evaluation.peers import ALPHAS, alone, last_figures, peers_of, variant_of
 from proxy_tuning.evaluation.plain_text import measure_texts
 from proxy_tuning.families import check_same_tokens, load_part
-from proxy_tuning.logits import INSTEAD
-from proxy_tuning.model import ProxyTunedForCausalLM
-from proxy_tuning.parts import WithoutAdapter
 from proxy_tuning.records import machine
 from proxy_tuning.training.recipes import recipe_of
 
@@ -35,38 +33,6 @@ DIRECT = "M tuned directly"
 TOLD = "M with the facts in its prompt"
 STEERED = "proxy-tuned M"
 PLAUSIBILITY = 0.1
-ALPHAS = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
-"""From these the alpha of the reports is chosen, on validation wordings."""
-PEERS = {
-    "interpolation, {:g} of M+": ("mixture", (0.1, 0.25, 0.5, 0.75, 0.9, 0.95)),
-    "product of experts, weight {:g}": ("product", (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)),
-    "contrast of M and M-, strength {:g}": ("contrast", (0.1, 0.25, 0.5, 1.0, 1.5, 2.0)),
-    "nudging where M is under {:g}": ("nudging", (0.3, 0.5, 0.7, 0.8, 0.9, 0.99)),
-}
-"""Other ways to steer, by how their rows are called: the field of `Line`, and as many values to choose
-from as alpha has."""
-
-
-def variant_of(model, experts=None, alpha=None, **variant):
-    """Another `ProxyTunedForCausalLM` of the same weights: other experts, alpha or variant."""
-    if any(name in INSTEAD for name in variant):
-        variant = dict.fromkeys(INSTEAD) | variant
-    other = ProxyTunedForCausalLM(
-        model.base,
-        model.expert if experts is None else experts,
-        model.antiexpert,
-        model.alpha if alpha is None else alpha,
-        line=dataclasses.replace(model.line, **variant),
-    )
-    other.generation_config, other.draft = model.generation_config, model.draft
-    return other
-
-
-def alone(part):
-    """A part as a model of its own: M- without the adapter that makes it M+."""
-    if isinstance(part, WithoutAdapter):
-        return copy.deepcopy(part.expert).unload().eval()
-    return part
 
 
 def systems_of(model, chosen, direct=None, experts=None, variants=True):
@@ -136,15 +102,11 @@ def choose_alpha(model, tokenizer, task):
     return chosen, found.round(4).reset_index()
 
 
-def choose_peer(model, tokenizer, task, field, values):
-    """The one of `values` of a field of `Line` with the best mean of the aims on `task.choice`."""
-    quality = {}
-    for value in values:
-        questions = task.choice["question"].tolist()
-        answers = greedy_answers(variant_of(model, **{field: value}), tokenizer, questions)
-        judged = task.judge(task.choice.reset_index(drop=True), answers)
-        quality[value] = rates(judged, "set", task.aims).mean(axis=None)
-    return max(values, key=quality.get)
+def quality_of(system, tokenizer, task):
+    """The mean of the aims on `task.choice`, by which the peers' strengths are chosen."""
+    answers = greedy_answers(system, tokenizer, task.choice["question"].tolist())
+    judged = task.judge(task.choice.reset_index(drop=True), answers)
+    return rates(judged, "set", task.aims).mean(axis=None)
 
 
 def evaluate(
@@ -191,9 +153,12 @@ def evaluate(
     systems = dict(systems_of(model, chosen, tuned, further, variants=sets is None))
     rewritten = {}
     if sets is not None:
-        for name, (field, values) in PEERS.items():
-            value = choose_peer(model, tokenizer, task, field, values)
-            systems[name.format(value)] = variant_of(model, **{field: value})
+        systems |= peers_of(
+            model,
+            tokenizer,
+            functools.partial(quality_of, tokenizer=tokenizer, task=task),
+            last_figures(sets.tables, sets.states),
+        )
         systems[TOLD], rewritten[TOLD] = model.base, with_facts(sets.tables)
     for name, system in systems.items():
         print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)

@@ -25,6 +25,7 @@ def measure(model, tokenizer, rows, judge, progress=False):
         leader_likelier   whether the likely candidate is likelier than the unlikely one
         nats, tokens      of the right answer after its question, where it is to be read
         batch, seconds    which questions were answered together, and how long each took
+        written           tokens of the answer
     """
     once = rows.drop_duplicates("question").reset_index(drop=True)
     questions = once["question"].tolist()
@@ -36,6 +37,7 @@ def measure(model, tokenizer, rows, judge, progress=False):
         seconds += [(time.perf_counter() - begun) / len(batch)] * len(batch)
     told = pd.DataFrame({"answered": texts, "seconds": seconds}, index=questions)
     told["batch"] = np.arange(len(told)) // BATCH
+    told["written"] = [len(ids) for ids in tokenizer(texts)["input_ids"]]
 
     known = once[once["read"]]
     found = log_likelihoods(model, tokenizer, after_prompts(known, known["answer"], tokenizer))
@@ -178,10 +180,10 @@ def summary(graded, task):
     Args: graded, rows of `measure` or `task.judge` with a column `system`.
     Returns columns system, set, score, mean, interval and questions. Perplexity is
     exp(nats / tokens), left out where a model gives a right token no probability at all. Intervals
-    of seconds resample batches.
+    of seconds and of ms_per_token resample batches.
     """
     records = []
-    columns = [*task.scores, "nats", "tokens", "batch", "seconds"]
+    columns = [*task.scores, "nats", "tokens", "batch", "seconds", "written"]
     graded = graded.reindex(columns=graded.columns.union(columns, sort=False))
     everything = graded[~graded["set"].isin(task.apart)].assign(set="all")
     groups = pd.concat([graded, everything]).groupby(["system", "set"], sort=False)
@@ -203,6 +205,10 @@ def summary(graded, task):
             records.append(
                 record | described("seconds", timed["seconds"].mean(), draws, len(timed))
             )
+            written = timed["written"].clip(lower=1)
+            draws = resampled(1000 * timed["seconds"] / written, timed["batch"], written)
+            mean = 1000 * timed["seconds"].sum() / written.sum()
+            records.append(record | described("ms_per_token", mean, draws, len(timed)))
     return pd.DataFrame(records)
 
 

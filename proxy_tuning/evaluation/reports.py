@@ -57,6 +57,7 @@ REPORTS = {
             ("all", "abstained"): "no polls: says so",
             ("all", "spoke"): "polls: answers",
             ("all", "seconds"): "seconds per answer",
+            ("all", "ms_per_token"): "milliseconds per token",
         },
         "gap": {
             ("new", "leader_accuracy gap closed"): "gap closed: leader accuracy",
@@ -142,7 +143,7 @@ HEADLINE_SETS = {
 }
 """The same where `evaluate --sets` asked more."""
 COUNTS = ("lost", "gained")
-PLAIN = ("absolute_error", "perplexity", "seconds", "offset", "moved")
+PLAIN = ("absolute_error", "perplexity", "seconds", "ms_per_token", "offset", "moved")
 
 
 def reports_of(results):

@@ -1,0 +1,81 @@
+"""Other ways to steer M with the same three models, each with its strength chosen as alpha is."""
+
+import copy
+import dataclasses
+
+from proxy_tuning.logits import INSTEAD
+from proxy_tuning.model import ProxyTunedForCausalLM
+from proxy_tuning.parts import WithoutAdapter
+from proxy_tuning.polls.facts import make_facts
+from proxy_tuning.prompts import continuation, prompt
+
+ALPHAS = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
+"""From these the alpha of the reports is chosen, on validation wordings."""
+PEERS = {
+    "interpolation, {:g} of M+": ("mixture", (0.1, 0.25, 0.5, 0.75, 0.9, 0.95)),
+    "product of experts, weight {:g}": ("product", (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)),
+    "contrast of M and M-, strength {:g}": ("contrast", (0.1, 0.25, 0.5, 1.0, 1.5, 2.0)),
+    "nudging where M is under {:g}": ("nudging", (0.3, 0.5, 0.7, 0.8, 0.9, 0.99)),
+    "DExperts' filter, top-p {:g}": ("base_top_p", (0.5, 0.8, 0.9, 0.95, 0.99, 0.999)),
+    "gate where M+ moved {:g} nats": ("gate", (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)),
+}
+"""By how their rows are called: the field of `Line`, and as many values to choose from as alpha has."""
+PROMPTED = "prompted proxies, alpha {:g}"
+"""The row of `prompted`."""
+
+
+def variant_of(model, experts=None, alpha=None, **variant):
+    """Another `ProxyTunedForCausalLM` of the same weights: other experts, alpha or variant."""
+    if any(name in INSTEAD for name in variant):
+        variant = dict.fromkeys(INSTEAD) | variant
+    other = ProxyTunedForCausalLM(
+        model.base,
+        model.expert if experts is None else experts,
+        model.antiexpert,
+        model.alpha if alpha is None else alpha,
+        line=dataclasses.replace(model.line, **variant),
+    )
+    other.generation_config, other.draft = model.generation_config, model.draft
+    return other
+
+
+def alone(part):
+    """A part as a model of its own: M- without the adapter that makes it M+."""
+    if isinstance(part, WithoutAdapter):
+        return copy.deepcopy(part.expert).unload().eval()
+    return part
+
+
+def prompted(model, tokenizer, told, alpha=None):
+    """A trio whose M+ is M- to which `told` was said before every text: nothing is trained.
+
+    "An Emulator for Fine-Tuning Large Language Models" (arXiv 2310.12962) has the line; that a
+    prompt may take the place of fine-tuning is model arithmetic's (arXiv 2311.14479).
+    """
+    small = alone(model.antiexpert)
+    turn = prompt(told, tokenizer) + continuation("Understood.", tokenizer)
+    prefix = [*tokenizer(turn)["input_ids"], tokenizer.eos_token_id]
+    return ProxyTunedForCausalLM(
+        model.base, small, small, model.alpha if alpha is None else alpha, expert_prefix=prefix
+    )
+
+
+def last_figures(tables, states):
+    """The sentences on the last polls and the result of 2024, few enough to be read each time."""
+    facts = make_facts(tables, [2024], states)
+    return "\n".join(facts.loc[facts["kind"].isin(("final", "result")), "answer"])
+
+
+def peers_of(model, tokenizer, quality, told):
+    """The peers by the names of their rows, each at the value of the highest quality.
+
+    Args: quality, from a system to a number; told, the text of `prompted`.
+    """
+    found = {}
+    for name, (field, values) in PEERS.items():
+        tried = {value: variant_of(model, **{field: value}) for value in values}
+        best = max(values, key=lambda value: quality(tried[value]))
+        found[name.format(best)] = tried[best]
+    tried = {alpha: prompted(model, tokenizer, told, alpha) for alpha in ALPHAS}
+    best = max(ALPHAS, key=lambda alpha: quality(tried[alpha]))
+    return found | {PROMPTED.format(best): tried[best]}

@@ -1,0 +1,198 @@
+"""How many small mistakes the tests notice: random mutants of the code that decides what is said.
+
+    pip install cosmic-ray
+    python -m tests.mutants --count 300 --output results/mutants.json
+
+cosmic-ray makes the mutants; each is tried in a copy of the tree by a process of its own, with the
+tests of its module alone, until one fails. The record is written after every mutant, and a run that
+was cut off goes on from it. Not on Windows: processes are forked, so that torch is imported once.
+"""
+
+import argparse
+import ast
+import difflib
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from cosmic_ray.mutating import mutate_code
+from cosmic_ray.plugins import get_operator
+
+from proxy_tuning.records import ROOT, write_json
+
+PLAN = {
+    "proxy_tuning/logits.py": ("logits", "properties", "model", "decoding"),
+    "proxy_tuning/model.py": ("model", "adapters", "generation", "saved_config", "saving"),
+    "proxy_tuning/passes.py": ("model", "adapters", "generation", "decoding"),
+    "proxy_tuning/generation.py": ("generation", "model", "decoding"),
+    "proxy_tuning/decoding.py": ("answering", "decoding", "generation", "own_prompts"),
+    "proxy_tuning/speculative.py": ("speculative", "pace", "generation"),
+    "proxy_tuning/drafts.py": ("pace", "speculative", "answering"),
+    "proxy_tuning/polls/checking.py": ("checking", "marks", "answers", "asked_sets"),
+    "proxy_tuning/polls/marks.py": ("checking", "marks", "answers", "asked_sets"),
+}
+"""The modules, and the tests of each in the order in which they are tried: tests/test_NAME.py."""
+SWAPS = {
+    "Add": "Sub",
+    "Sub": "Add",
+    "Mul": "Div",
+    "Div": "Mul",
+    "FloorDiv": "Div",
+    "BitAnd": "BitOr",
+    "BitOr": "BitAnd",
+}
+COMPARED = ("Eq", "NotEq", "Lt", "LtE", "Gt", "GtE")
+OPERATORS = [
+    *("NumberReplacer", "AddNot", "ReplaceAndWithOr", "ReplaceOrWithAnd", "RemoveDecorator"),
+    *("ReplaceTrueWithFalse", "ReplaceFalseWithTrue", "ZeroIterationForLoop"),
+    *("ReplaceBreakWithContinue", "ReplaceContinueWithBreak"),
+    *("ReplaceUnaryOperator_Delete_Not", "ReplaceUnaryOperator_Delete_USub"),
+    *(f"ReplaceBinaryOperator_{one}_{other}" for one, other in SWAPS.items()),
+    *(
+        f"ReplaceComparisonOperator_{one}_{other}"
+        for one in COMPARED
+        for other in COMPARED
+        if one != other
+    ),
+    *("ReplaceComparisonOperator_Is_IsNot", "ReplaceComparisonOperator_IsNot_Is"),
+]
+"""Of cosmic-ray's: those whose mutants are mistakes that somebody could make, not type errors."""
+PATIENCE = 300
+"""Seconds after which a mutant that hangs counts as noticed."""
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", default="results/mutants.json")
+    options = parser.parse_args()
+    chosen = draw(options.count, options.seed)
+    path = Path(options.output)
+    tried = json.loads(path.read_text(encoding="utf-8"))["mutants"] if path.is_file() else []
+    known = {mutant["change"]: mutant for mutant in tried if mutant["module"] in PLAN}
+    preload()
+    with tempfile.TemporaryDirectory() as copy:
+        copy_tree(copy)
+        done = []
+        for module, change, code in chosen:
+            if change not in known:
+                known[change] = {"module": module, "change": change} | attempt(copy, module, code)
+                print(json.dumps(known[change]), flush=True)
+            done.append(known[change])
+            killed = sum(mutant["killed"] for mutant in done)
+            command = f"python -m tests.mutants --count {options.count} --seed {options.seed}"
+            record = {"command": command, "count": len(done), "killed": killed, "mutants": done}
+            write_json(path, record)
+    print(f"{killed} of {len(done)} mutants noticed ({killed / len(done):.0%})")
+
+
+def draw(count: int, seed: int) -> list[tuple[str, str, str]]:
+    """`count` mutants: (module, the change as a diff, the mutated code); annotations are no code."""
+    every = []
+    for module in PLAN:
+        code = (ROOT / module).read_text(encoding="utf-8")
+        for name in OPERATORS:
+            occurrence = 0
+            operator = get_operator(f"core/{name}")()
+            while (mutated := mutate_code(code, operator, occurrence)) is not None:
+                if meaning(mutated) not in (None, meaning(code)):
+                    every.append((module, change_of(module, code, mutated), mutated))
+                occurrence += 1
+    print(f"{len(every)} mutants, of which {count} are drawn")
+    return random.Random(seed).sample(every, count)
+
+
+def meaning(code: str) -> str | None:
+    """Code without its annotations, to compare; None where it is none."""
+    try:
+        tree = ast.parse(code)
+    except SyntaxError:
+        return None
+    for node in ast.walk(tree):
+        if getattr(node, "posonlyargs", None):  # the bare * of a signature is no product
+            return None
+        for field in ("annotation", "returns"):
+            if getattr(node, field, None) is not None:
+                setattr(node, field, ast.Constant(None))
+    return ast.unparse(tree)
+
+
+def change_of(module: str, code: str, mutated: str) -> str:
+    """The lines that differ, with their place."""
+    lines = difflib.unified_diff(code.splitlines(), mutated.splitlines(), module, module, "", "", 0)
+    return "\n".join(list(lines)[2:])
+
+
+def copy_tree(copy: str) -> None:
+    """What the tests read, where mutants do no harm."""
+    for name in ("proxy_tuning", "tests", "data", "docs", "results", "fine_tuned_model"):
+        shutil.copytree(ROOT / name, Path(copy, name), ignore=shutil.ignore_patterns("__pycache__"))
+    for path in [
+        *ROOT.glob("*.py"),
+        *ROOT.glob("*.toml"),
+        *ROOT.glob("*.ipynb"),
+        ROOT / "README.md",
+    ]:
+        shutil.copy(path, copy)
+
+
+def preload() -> None:
+    """Import once what every test imports, and forget this package, which each imports mutated."""
+    import hypothesis  # noqa: F401
+    import peft  # noqa: F401
+    import pytest  # noqa: F401
+    import torch
+    import transformers  # noqa: F401
+
+    torch.set_num_threads(1)
+    sys.dont_write_bytecode = True
+    for name in [name for name in sys.modules if name.split(".")[0] in ("proxy_tuning", "tests")]:
+        if name != __name__:
+            del sys.modules[name]
+
+
+def attempt(copy: str, module: str, code: str) -> dict:
+    """Try one mutant: whether and by which test file it was noticed, and the seconds it took."""
+    original = Path(copy, module).read_text(encoding="utf-8")
+    Path(copy, module).write_text(code, encoding="utf-8")
+    begun, noticed = time.perf_counter(), None
+    for name in PLAN[module]:
+        if fails(copy, f"tests/test_{name}.py"):
+            noticed = f"test_{name}"
+            break
+    Path(copy, module).write_text(original, encoding="utf-8")
+    seconds = round(time.perf_counter() - begun, 1)
+    return {"killed": noticed is not None, "by": noticed, "seconds": seconds}
+
+
+def fails(copy: str, test: str) -> bool:
+    """Whether a test file fails in the copy, hangs, or cannot be imported."""
+    child = os.fork()
+    if not child:
+        try:
+            os.setsid()
+            signal.alarm(PATIENCE)
+            os.chdir(copy)
+            sys.path.insert(0, copy)
+            with open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), 1)
+                os.dup2(nowhere.fileno(), 2)
+            import pytest
+
+            marks = "not slow and not vllm"
+            os._exit(int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-m", marks, test])))
+        finally:
+            os._exit(99)
+    _, status = os.waitpid(child, 0)
+    return status != 0
+
+
+if __name__ == "__main__":
+    main()

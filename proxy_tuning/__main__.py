@@ -1,5 +1,5 @@
 """The commands: `python -m proxy_tuning COMMAND`, one of build-data, finetune, answer, evaluate,
-check, complete, export and demo."""
+search, check, complete, export and demo."""
 
 import argparse
 from pathlib import Path
@@ -169,6 +169,13 @@ def main():
     )
     measure.add_argument("--answers", type=Path, help="JSON lines: all answers to --sets")
     measure.add_argument("--output", help="JSON file for the figures, as in results/")
+
+    seek = command(run.search, "search", "try recipes on few facts, and whether their ranks hold")
+    seek.add_argument("--family", **family)
+    seek.add_argument("--trials", type=int, default=12, help="recipes to try, default 12")
+    seek.add_argument("--share", type=float, default=0.1, help="of the facts, default 0.1")
+    seek.add_argument("--storage", metavar="FILE", help="Optuna's: .work/search-FAMILY.sqlite")
+    seek.add_argument("--output", required=True, help="JSON file for the figures, as in results/")
 
     look = command(
         run.check, "check", "say what is right and wrong with a trio: files, identities, drafts"

@@ -289,6 +289,21 @@ def check(options):
         raise SystemExit(1)
 
 
+def search(options):
+    from proxy_tuning.evaluation.search import search
+    from proxy_tuning.families import resolve_family
+
+    family = resolve_family(options.family, need_expert=False)
+    found = search(family, options.trials, options.share, options.output, storage=options.storage)
+    print(
+        f"Spearman's rank correlation of {found['pairs']} pairs is {found['spearman']}; by proxy "
+        f"{found['hours']['by_proxy']} hours, all trials on all facts {found['hours']['full']}.\n"
+        f"On all facts the family's recipe has quality {found['own']}, the best trial "
+        f"{found['best']['quality']} with {found['best']['params']}, the one that the search by "
+        f"proxy takes {found['by_proxy']['quality']} with {found['by_proxy']['params']}."
+    )
+
+
 def complete(options):
     from proxy_tuning.evaluation.completions import FORMS, export
 

@@ -39,28 +39,16 @@ PLAN = {
 }
 """The modules, and the tests of each in the order in which they are tried: tests/test_NAME.py."""
 SWAPS = {
-    "Add": "Sub",
-    "Sub": "Add",
-    "Mul": "Div",
-    "Div": "Mul",
-    "FloorDiv": "Div",
-    "BitAnd": "BitOr",
-    "BitOr": "BitAnd",
+    "ReplaceBinaryOperator": "Add Sub, Sub Add, Mul Div, Div Mul, FloorDiv Div, BitAnd BitOr, BitOr BitAnd",
+    "ReplaceComparisonOperator": "Eq NotEq, NotEq Eq, Is IsNot, IsNot Is, Lt LtE, Lt GtE, LtE Lt, LtE Gt, "
+    "Gt GtE, Gt LtE, GtE Gt, GtE Lt",
+    "ReplaceUnaryOperator": "Delete Not, Delete USub",
 }
-COMPARED = ("Eq", "NotEq", "Lt", "LtE", "Gt", "GtE")
 OPERATORS = [
     *("NumberReplacer", "AddNot", "ReplaceAndWithOr", "ReplaceOrWithAnd", "RemoveDecorator"),
     *("ReplaceTrueWithFalse", "ReplaceFalseWithTrue", "ZeroIterationForLoop"),
     *("ReplaceBreakWithContinue", "ReplaceContinueWithBreak"),
-    *("ReplaceUnaryOperator_Delete_Not", "ReplaceUnaryOperator_Delete_USub"),
-    *(f"ReplaceBinaryOperator_{one}_{other}" for one, other in SWAPS.items()),
-    *(
-        f"ReplaceComparisonOperator_{one}_{other}"
-        for one in COMPARED
-        for other in COMPARED
-        if one != other
-    ),
-    *("ReplaceComparisonOperator_Is_IsNot", "ReplaceComparisonOperator_IsNot_Is"),
+    *(f"{kind}_{'_'.join(p.split())}" for kind, ps in SWAPS.items() for p in ps.split(",")),
 ]
 """Of cosmic-ray's: those whose mutants are mistakes that somebody could make, not type errors."""
 PATIENCE = 300
@@ -76,16 +64,17 @@ def main():
     chosen = draw(options.count, options.seed)
     path = Path(options.output)
     tried = json.loads(path.read_text(encoding="utf-8"))["mutants"] if path.is_file() else []
-    known = {mutant["change"]: mutant for mutant in tried if mutant["module"] in PLAN}
+    known = {(mutant["module"], mutant["change"]): mutant for mutant in tried}
     preload()
     with tempfile.TemporaryDirectory() as copy:
         copy_tree(copy)
         done = []
         for module, change, code in chosen:
-            if change not in known:
-                known[change] = {"module": module, "change": change} | attempt(copy, module, code)
-                print(json.dumps(known[change]), flush=True)
-            done.append(known[change])
+            if (module, change) not in known:
+                found = {"module": module, "change": change} | attempt(copy, module, code)
+                known[module, change] = found
+                print(json.dumps(found), flush=True)
+            done.append(known[module, change])
             killed = sum(mutant["killed"] for mutant in done)
             command = f"python -m tests.mutants --count {options.count} --seed {options.seed}"
             record = {"command": command, "count": len(done), "killed": killed, "mutants": done}

@@ -80,7 +80,7 @@ class WithoutAdapter(torch.nn.Module):
 
     def save_pretrained(self, save_directory: str | Path, **kwargs):
         """Write M-, free of the adapter; takes a copy of it in memory."""
-        copy.deepcopy(self.expert).unload().save_pretrained(save_directory, **kwargs)
+        whole(self).save_pretrained(save_directory, **kwargs)
 
 
 def is_adapted(part) -> bool:
@@ -92,6 +92,13 @@ def bare(part) -> torch.nn.Module:
     """The model itself, without an adapter around it."""
     part = part.expert if isinstance(part, WithoutAdapter) else part
     return part.get_base_model() if is_adapted(part) else part
+
+
+def whole(part):
+    """A part as a model of its own: as it is, or a copy with its adapter merged or taken off."""
+    if isinstance(part, WithoutAdapter):
+        return copy.deepcopy(part.expert).unload()
+    return copy.deepcopy(part).merge_and_unload() if is_adapted(part) else part
 
 
 def check_parts(parts: dict[str, PreTrainedModel]) -> None:

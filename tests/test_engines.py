@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import tiny_model
-from peft import LoraConfig, get_peft_model
+from peft import PromptTuningConfig, get_peft_model
+from test_adapters import adapter
 from test_families import families_in, folders  # noqa: F401  tiny families, as fixtures
 from transformers import DynamicCache
 
@@ -214,6 +215,21 @@ def test_torch_weights_are_released(exports):
     assert not list(model.parameters())
 
 
+def test_an_adapter_is_merged_and_m_minus_is_without(exports):
+    """The trio of an M- with a LoRA adapter, as torch runs it in one pass, and as three graphs."""
+    trio = tiny_model("llama", 1), adapter(tiny_model("llama", 2)), None
+    model, ids = ProxyTunedForCausalLM(*trio, 1.5), torch.arange(1, 13)[None]
+    before = {name: weight.clone() for name, weight in model.expert.state_dict().items()}
+    expected = model(ids).logits
+    texts = model.generate(ids, max_new_tokens=9, do_sample=False, eos_token_id=None)
+    run_on("onnx", model, [])
+    assert all(isinstance(part, OnnxCausalLM) for part in (model.expert, model.antiexpert))
+    torch.testing.assert_close(model(ids).logits, expected, **CLOSE)
+    found = model.generate(ids, max_new_tokens=9, do_sample=False, eos_token_id=None)
+    assert torch.equal(found, texts)
+    assert all(torch.equal(trio[1].state_dict()[name], was) for name, was in before.items())
+
+
 def test_parts_that_onnx_runtime_cannot_run(exports, capsys):
     model = tiny_model("gpt2", 1)
     assert why_not(model) == ""
@@ -221,10 +237,11 @@ def test_parts_that_onnx_runtime_cannot_run(exports, capsys):
     assert "on meta" in why_not(tiny_model("gpt2", 1).to("meta"))
     assert "window" in why_not(tiny_model("mistral", 1))
     assert "whole text" in why_not(tiny_model("gemma2", 1))
-    adapted = get_peft_model(tiny_model("gpt2", 1), LoraConfig(target_modules=["c_attn"]))
-    assert "adapter" in why_not(adapted)
-    trio = ProxyTunedForCausalLM(model, adapted.eval(), None)
-    with pytest.raises(ValueError, match="cannot run expert: an adapter"):
+    prompts = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
+    adapted = get_peft_model(tiny_model("gpt2", 1), prompts)
+    assert "cannot be merged" in why_not(adapted)
+    trio = ProxyTunedForCausalLM(model, adapted.eval(), tiny_model("gpt2", 1))
+    with pytest.raises(ValueError, match="cannot run expert: its adapter"):
         run_on("onnx", trio, [])
     run_on("auto", trio, [])
     assert capsys.readouterr().out.startswith("Engine torch: ONNX Runtime cannot run expert:")

@@ -9,7 +9,7 @@ import importlib.util
 import torch
 
 from proxy_tuning.logits import divergence
-from proxy_tuning.parts import WithoutAdapter, is_adapted
+from proxy_tuning.parts import bare, is_adapted, whole
 
 ENGINES = ("auto", "torch", "onnx", "onnx-int8")
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
@@ -24,7 +24,8 @@ def run_on(engine: str, model, prompts: list[torch.Tensor]) -> None:
             therefore other logits: how far off they are is measured on the prompts and printed.
             "auto" is "onnx" where all parts can run on it and have been exported before, else
             "torch"; it prints one line that says which and why.
-        model: as torch has it; its own weights are released, part by part.
+        model: as torch has it; its own weights are released, part by part. An adapter is merged
+            into a copy of its M-.
         prompts: tokens (1, T) int64 each; what "onnx-int8" is measured on is the model's answers.
 
     Raises:
@@ -33,8 +34,9 @@ def run_on(engine: str, model, prompts: list[torch.Tensor]) -> None:
     check_engine(engine)
     if engine == "torch":
         return
-    parts = {name: getattr(model, name) for name in model.part_names}
-    obstacle = next((f"{name}: {why}" for name, p in parts.items() if (why := why_not(p))), "")
+    own = {name: getattr(model, name) for name in model.part_names}
+    obstacle = next((f"{name}: {why}" for name, p in own.items() if (why := why_not(p))), "")
+    del own
     if obstacle and engine == "auto":
         print(f"Engine torch: ONNX Runtime cannot run {obstacle}.")
         return
@@ -43,6 +45,7 @@ def run_on(engine: str, model, prompts: list[torch.Tensor]) -> None:
 
     from proxy_tuning.engines.onnx_runtime import OnnxCausalLM, find_export, make_export
 
+    parts = {name: whole(getattr(model, name)) for name in model.part_names}
     precision = "int8" if engine == "onnx-int8" else "float32"
     graphs = {name: find_export(part, precision) for name, part in parts.items()}
     if engine == "auto":
@@ -88,10 +91,11 @@ def expert_in_8_bits(model, engine: str, draft: str):
         return None
     from proxy_tuning.engines.onnx_runtime import OnnxCausalLM, find_export, make_export
 
-    graph = find_export(model.expert, "int8")
+    expert = whole(model.expert)
+    graph = find_export(expert, "int8")
     if graph is None and draft == "expert-int8":
-        graph = make_export(model.expert, "int8")
-    return graph and OnnxCausalLM(model.expert.config, graph, model.expert.generation_config)
+        graph = make_export(expert, "int8")
+    return graph and OnnxCausalLM(expert.config, graph, expert.generation_config)
 
 
 def check_engine(engine: str) -> None:
@@ -105,8 +109,9 @@ def why_not(part) -> str:
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         return f"{', '.join(missing)} not installed: pip install {' '.join(missing)}"
-    if is_adapted(part) or isinstance(part, WithoutAdapter):
-        return "an adapter, which only torch puts on and off"
+    if is_adapted(part) and not hasattr(part, "merge_and_unload"):
+        return "its adapter cannot be merged into M-"
+    part = bare(part)
     if part.device.type != "cpu":
         return f"it is on {part.device}"
     if part.dtype != torch.float32:

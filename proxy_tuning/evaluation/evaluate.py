@@ -23,9 +23,10 @@ from proxy_tuning.evaluation.measures import (
     measure,
     summary,
 )
-from proxy_tuning.evaluation.peers import ALPHAS, alone, last_figures, peers_of, variant_of
+from proxy_tuning.evaluation.peers import ALPHAS, last_figures, peers_of, variant_of
 from proxy_tuning.evaluation.plain_text import measure_texts
 from proxy_tuning.families import check_same_tokens, load_part
+from proxy_tuning.parts import whole
 from proxy_tuning.records import machine
 from proxy_tuning.training.recipes import recipe_of
 
@@ -44,7 +45,7 @@ def systems_of(model, chosen, direct=None, experts=None, variants=True):
     """
     experts = experts or {}
     yield "M", model.base
-    yield "M-", alone(model.antiexpert)
+    yield "M-", whole(model.antiexpert).eval()
     yield "M+", model.expert
     yield from (direct or {}).items()
     yield f"{STEERED}, alpha {model.alpha:g}", model

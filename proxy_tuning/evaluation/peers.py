@@ -1,11 +1,10 @@
 """Other ways to steer M with the same three models, each with its strength chosen as alpha is."""
 
-import copy
 import dataclasses
 
 from proxy_tuning.logits import INSTEAD
 from proxy_tuning.model import ProxyTunedForCausalLM
-from proxy_tuning.parts import WithoutAdapter
+from proxy_tuning.parts import whole
 from proxy_tuning.polls.facts import make_facts
 from proxy_tuning.prompts import continuation, prompt
 
@@ -39,20 +38,13 @@ def variant_of(model, experts=None, alpha=None, **variant):
     return other
 
 
-def alone(part):
-    """A part as a model of its own: M- without the adapter that makes it M+."""
-    if isinstance(part, WithoutAdapter):
-        return copy.deepcopy(part.expert).unload().eval()
-    return part
-
-
 def prompted(model, tokenizer, told, alpha=None):
     """A trio whose M+ is M- to which `told` was said before every text: nothing is trained.
 
     "An Emulator for Fine-Tuning Large Language Models" (arXiv 2310.12962) has the line; that a
     prompt may take the place of fine-tuning is model arithmetic's (arXiv 2311.14479).
     """
-    small = alone(model.antiexpert)
+    small = whole(model.antiexpert).eval()
     turn = prompt(told, tokenizer) + continuation("Understood.", tokenizer)
     prefix = [*tokenizer(turn)["input_ids"], tokenizer.eos_token_id]
     return ProxyTunedForCausalLM(

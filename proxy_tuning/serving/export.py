@@ -4,7 +4,7 @@ import copy
 from pathlib import Path
 
 from proxy_tuning.model import ProxyTunedForCausalLM
-from proxy_tuning.parts import WithoutAdapter, is_adapted, role
+from proxy_tuning.parts import role, whole
 from proxy_tuning.records import replaced_folder
 from proxy_tuning.serving.hub import check_empty
 from proxy_tuning.serving.served_config import check_part, check_prefixes
@@ -31,10 +31,3 @@ def export_for_vllm(model: ProxyTunedForCausalLM, tokenizer, folder: str | Path)
     with replaced_folder(folder) as new:
         merged.save_pretrained(new)
         tokenizer.save_pretrained(new)
-
-
-def whole(part):
-    """The part as a model of its own: as it is, or a copy with its adapter merged or taken off."""
-    if isinstance(part, WithoutAdapter):
-        return copy.deepcopy(part.expert).unload()
-    return copy.deepcopy(part).merge_and_unload() if is_adapted(part) else part

@@ -1,13 +1,12 @@
 """How fast each way of decoding is, against the ways it replaces, in one process and in turn.
 
     python benchmarks/speed.py --output results/benchmark.json     (make benchmark)
-    python benchmarks/speed.py --table results/benchmark.json      that as Markdown, in full
-    python benchmarks/speed.py --summary results/benchmark*.json   the ratios in docs/speed.md
+    python benchmarks/speed_tables.py results/benchmark.json       that as Markdown
 
-Shapes: "pocket" is the embedded family with its own weights and questions; the others have random
-weights at the sizes of GPT-2's family. Random models do not agree with each other, so there the
-acceptance rate is set, not measured: every pass is computed, and a coin of that rate decides.
-Such rows are marked "set".
+Shapes: "smollm" and "pocket" are families with their own weights and questions, an adapter merged;
+the others have random weights at the sizes of GPT-2's family. Random models do not agree with each
+other, so there the acceptance rate is set, not measured: every pass is computed, and a coin of that
+rate decides. Such rows are marked "set". Questions of a family are read whole, whatever a cell says.
 
 Each way is warmed up, and then all take turns. Times are medians with their range, of the clock
 and of the processor (on a machine that does other work too, the second is the one to compare).
@@ -16,6 +15,7 @@ Texts are compared with those of the plain torch loop.
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import resource
@@ -24,7 +24,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
 import torch
 from transformers import AutoTokenizer, DynamicCache, GPT2Config, GPT2LMHeadModel
@@ -32,6 +31,7 @@ from transformers import AutoTokenizer, DynamicCache, GPT2Config, GPT2LMHeadMode
 from proxy_tuning import ProxyTunedForCausalLM, load_family, speculative
 from proxy_tuning.decoding import stream
 from proxy_tuning.engines.onnx_runtime import onnx_model
+from proxy_tuning.parts import whole
 from proxy_tuning.prompts import prompt
 from proxy_tuning.records import ROOT, machine, write_json
 
@@ -45,6 +45,14 @@ QUESTIONS = (
     "How did the polls in Michigan change from August to September 2024?",
     "Who led the polls in Georgia in July 2024?",
 )
+CHAT = (
+    "Why is the sky blue?",
+    "Give me three tips for sleeping well.",
+    "How does a bicycle stay upright?",
+    "Write two sentences about the sea.",
+)
+TOPICS = {"pocket": {"polls": QUESTIONS}, "smollm": {"polls": QUESTIONS, "chat": CHAT}}
+"""What the families are asked: what M+ learnt, and what it leaves to M."""
 
 
 def random_model(layers: int, width: int, heads: int, seed: int) -> GPT2LMHeadModel:
@@ -54,8 +62,10 @@ def random_model(layers: int, width: int, heads: int, seed: int) -> GPT2LMHeadMo
 
 def torch_trio(shape: str):
     """(model, tokenizer); random models have none."""
-    if shape == "pocket":
-        return load_family("pocket")
+    if shape in TOPICS:
+        model, tokenizer = load_family(shape)
+        parts = {name: whole(getattr(model, name)).eval() for name in model.part_names}
+        return ProxyTunedForCausalLM(**parts), tokenizer
     base, small = random_model(*SIZES[shape], seed=0), random_model(*SMALL, seed=6)
     # speed does not depend on what the weights are, and one export serves both
     return ProxyTunedForCausalLM(base, small, small), None
@@ -90,19 +100,23 @@ def generated(model, ids, count, **kwargs):
     return model.generate(ids, attention_mask=mask, **how, **kwargs)
 
 
+def assisted(trio, ids, count):
+    """M alone, to which M+ proposes, by transformers' assisted generation."""
+    return generated(trio.base, ids, count, assistant_model=trio.expert)
+
+
 class Drafted:
     """Speculative decoding; notes the acceptance rate. `share` sets it instead."""
 
-    def __init__(self, model, draft="expert", share=None):
-        self.model, self.draft, self.share = model, draft, share
+    def __init__(self, model, draft="expert", share=None, writer="steered"):
+        self.model, self.draft, self.share, self.writer = model, draft, share, writer
         self.kept = self.tested = 0
 
     def __call__(self, ids, count):
         texts = [[] for _ in ids]
         with set_share(self.share) if self.share is not None else contextlib.nullcontext():
-            for done in speculative.speculate(
-                self.model, ids, max_new_tokens=count, draft=self.draft, eos_token_id=-1
-            ):
+            how = {"draft": self.draft, "writer": self.writer, "eos_token_id": -1}
+            for done in speculative.speculate(self.model, ids, max_new_tokens=count, **how):
                 gamma = done.ids.shape[1] - 1
                 self.kept += done.accepted.sum().item()
                 self.tested += (done.accepted + 1).clamp(max=gamma).sum().item()
@@ -140,13 +154,16 @@ def ways(shape: str, model, shares, engines) -> dict:
         ),
         "torch: plain": lambda ids, n: plain(model, ids, n),
     }
-    drafted = {"torch": (model, {"M+": "expert"})}
+    drafts = {"M+": "expert"}
+    if shape in TOPICS:
+        drafts |= {"M": "base", "n-grams": "ngram", "whichever pays": "auto"}
+    drafted = {"torch": (model, drafts)}
     if "onnx" in engines:
         parts = {name: onnx_model(getattr(model, name)) for name in model.part_names}
         onnx = ProxyTunedForCausalLM(**parts)
         found["onnx: M alone"] = lambda ids, n: generated(onnx.base, ids, n)
         found["onnx: plain"] = lambda ids, n: plain(onnx, ids, n)
-        drafts = {"M+": "expert", "n-grams": "ngram"}
+        drafts = {"M+": "expert", "n-grams": "ngram"} | drafts
         if "onnx-int8" in engines:
             drafts["M+ int8"] = onnx_model(model.expert, "int8")
         drafted["onnx"] = (onnx, drafts)
@@ -157,6 +174,9 @@ def ways(shape: str, model, shares, engines) -> dict:
         found["onnx-int8: plain"] = lambda ids, n: plain(coarse, ids, n)
         drafted["onnx-int8"] = (coarse, {"M+": "expert", "n-grams": "ngram"})
     for engine, (trio, drafts) in drafted.items():
+        if shape in TOPICS:
+            found[f"{engine}: M alone, n-grams draft"] = Drafted(trio, "ngram", writer="base")
+            found[f"{engine}: M alone, M+ assists"] = functools.partial(assisted, trio)
         for name, draft in drafts.items():
             for share in shares:
                 label = f"{engine}: drafts by {name}" + (f", {share} set" if share else "")
@@ -168,7 +188,7 @@ def measure(shape, model, prompts, count, repeats, shares, engines) -> list[dict
     """One row per way: seconds a token, and how its texts compare with the plain torch loop's."""
     found = ways(shape, model, shares, engines)
     if len(prompts[0]) > 1:  # assisted generation is for one row
-        found = {name: way for name, way in found.items() if "(c)" not in name}
+        found = {name: way for name, way in found.items() if "assist" not in name}
     expected = [plain(model, ids, count) for ids in prompts]
     wall, cpu = ({name: [] for name in found} for _ in range(2))
     texts = {}
@@ -264,14 +284,15 @@ def loading(shape: str, engine: str, tokenizer_name: str) -> dict:
 
 
 def weight_bytes(model) -> int:
-    """Float32 weights that a token needs: all of the three GPT-2s but their position tables."""
+    """Float32 weights that a token needs: all of the three models but GPT-2's position tables."""
     parts = [getattr(model, name) for name in model.part_names]
     numbers = sum(p.numel() for part in parts for p in part.parameters())
-    return 4 * (numbers - sum(part.config.n_positions * part.config.n_embd for part in parts))
+    gpt2 = [part.config for part in parts if part.config.model_type == "gpt2"]
+    return 4 * (numbers - sum(config.n_positions * config.n_embd for config in gpt2))
 
 
 def cells(options, shape: str, model, tokenizer):
-    """(prompts, new tokens) for every cell that the shape's context holds."""
+    """(topic, prompts, new tokens) for every cell that the shape's context holds."""
     for batch in options.batches:
         for cell in options.cells:
             length, count = map(int, cell.split("/"))
@@ -279,13 +300,12 @@ def cells(options, shape: str, model, tokenizer):
                 continue
             if tokenizer is None:
                 chance = torch.Generator().manual_seed(0)
-                yield (
-                    [torch.randint(model.config.vocab_size, (batch, length), generator=chance)],
-                    count,
-                )
-            else:
-                texts = [tokenizer(prompt(q, tokenizer))["input_ids"] for q in QUESTIONS]
-                yield [torch.tensor([text[:length]] * batch) for text in texts], count
+                ids = torch.randint(model.config.vocab_size, (batch, length), generator=chance)
+                yield None, [ids], count
+                continue
+            for topic, questions in TOPICS[shape].items():
+                texts = [tokenizer(prompt(q, tokenizer))["input_ids"] for q in questions]
+                yield topic, [torch.tensor([text] * batch) for text in texts], count
 
 
 def main(options):
@@ -310,10 +330,11 @@ def main(options):
         model, tokenizer = torch_trio(shape)
         shares = [None] if tokenizer else options.shares
         floor = 1e-6 * weight_bytes(model) / result["memory_bandwidth_gb_s"]
-        for prompts, count in cells(options, shape, model, tokenizer):
+        for topic, prompts, count in cells(options, shape, model, tokenizer):
             rows = measure(shape, model, prompts, count, options.repeats, shares, options.engines)
             cell = {
                 "shape": shape,
+                "topic": topic,
                 "prompt": prompts[0].shape[1],
                 "new": count,
                 "batch": len(prompts[0]),
@@ -327,65 +348,11 @@ def main(options):
             write_json(options.output, result)
 
 
-def table(path) -> str:
-    """The cells as Markdown."""
-    result = json.loads(Path(path).read_text(encoding="utf-8"))
-    lines = []
-    for cell in result["cells"]:
-        lines += [
-            f"**{cell['shape']}**, prompt {cell['prompt']}, {cell['new']} new tokens, batch "
-            f"{cell['batch']}, {cell['repeats']} turns; to read all float32 weights once takes "
-            f"{cell['floor_ms_per_token']} ms a token",
-            "",
-            "| way | CPU ms a token (range) | times (a) | times (b) | floor / time | same tokens "
-            "| kept |",
-            "|---|---|---|---|---|---|---|",
-        ]
-        for row in cell["rows"]:
-            median, low, high = row["cpu_ms_per_token"]
-            whole = "alone" not in row["way"] and "int8:" not in row["way"]
-            columns = [
-                row["way"],
-                f"{median} ({low}-{high})",
-                row["times_a"],
-                row["times_b"],
-                f"{cell['floor_ms_per_token'] / median:.0%}" if whole else "",
-                f"{row['same_tokens']:.1%}" if "same_tokens" in row else "",
-                row.get("share_kept", ""),
-            ]
-            lines.append("| " + " | ".join(map(str, columns)) + " |")
-        lines.append("")
-    return "\n".join(lines)
-
-
-def summary(paths) -> str:
-    """Times (a) / times (b) of every way in all cells of some results, as Markdown."""
-    cells = [c for path in paths for c in json.loads(Path(path).read_text("utf-8"))["cells"]]
-    names = [
-        f"{c['shape']} {c['prompt']}/{c['new']}"
-        + (f", batch {c['batch']}" if c["batch"] > 1 else "")
-        for c in cells
-    ]
-    found = {
-        (row["way"], name): f"{row['times_a']:.2f} / {row['times_b']:.2f}"
-        for name, cell in zip(names, cells, strict=True)
-        for row in cell["rows"]
-    }
-    lines = [f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
-    for way in dict.fromkeys(way for way, _ in found):
-        lines.append(f"| {way} | {' | '.join(found.get((way, n), '') for n in names)} |")
-    return "\n".join(lines)
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--output", default=ROOT / "results" / "benchmark.json")
     parser.add_argument(
-        "--table", metavar="FILE", help="print a result as Markdown, measure nothing"
-    )
-    parser.add_argument("--summary", metavar="FILE", nargs="+", help="print only the ratios")
-    parser.add_argument(
-        "--shapes", nargs="*", default=["pocket", "gpt2"], choices=["pocket", *SIZES]
+        "--shapes", nargs="*", default=["pocket", "gpt2"], choices=[*TOPICS, *SIZES]
     )
     parser.add_argument("--cells", nargs="*", default=["8/8", "64/128", "512/8", "8/512"])
     parser.add_argument("--batches", nargs="*", type=int, default=[1])
@@ -398,10 +365,4 @@ if __name__ == "__main__":
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--conditions", help="what else ran meanwhile, for the record")
-    options = parser.parse_args()
-    if options.table:
-        print(table(options.table))
-    elif options.summary:
-        print(summary(options.summary))
-    else:
-        main(options)
+    main(parser.parse_args())

@@ -245,3 +245,60 @@ def test_says_what_the_tables_lack():
     assert facts.missing == "The tables have no polls of Wyoming in March 2024."
     marks = [p.mark for p in mark_numbers("Trump had 60.0%.", asked, facts) if p.mark]
     assert marks == ["not checkable"]
+
+
+@pytest.mark.parametrize(
+    "question, whats, rests_on, missing",
+    [
+        (
+            "How far off were the polls in Alabama in 2024?",
+            ["Votes, 2024"],
+            ["2,256,352 votes"],
+            "The tables have no last polls of Alabama in 2024.",
+        ),
+        ("Who won Wyoming in 2024?", ["Votes, 2024"], ["266,353 votes"], ""),
+        (
+            "What did the last polls of Wyoming say in 2024?",
+            ["Last polls before the vote of 2024"],
+            ["2 polls"],
+            "",
+        ),
+        (
+            "What did the last polls of Alabama say in 2024?",
+            [],
+            [],
+            "The tables have no last polls of Alabama in 2024.",
+        ),
+        ("Who led in Wyoming in October 2023?", ["Polls, October 2023"], ["1 poll"], ""),
+        (
+            "Was the lead bigger nationally or in Ohio in October 2024?",
+            ["The United States: Polls, October 2024", "Ohio: Polls, October 2024"],
+            ["103 polls", "11 polls"],
+            "",
+        ),
+    ],
+)
+def test_lines_of_the_tables_and_what_they_lack(question, whats, rests_on, missing):
+    facts = look_up(read_question(question, TABLES), TABLES)
+    assert [line["what"] for line in facts.lines] == whats
+    assert [line["rests_on"] for line in facts.lines] == rests_on
+    assert facts.missing == missing
+
+
+def test_a_year_of_a_state_is_of_that_state_and_that_year():
+    asked = read_question("Who led the polls in Wisconsin in 2023?", TABLES)
+    facts = look_up(asked, TABLES)
+    rows = TABLES["monthly"]
+    rows = rows[(rows["state"] == "Wisconsin") & rows["month"].str.fullmatch(r"2023-\d\d")]
+    assert asked.kind == "months" and len(facts.lines) == len(rows) > 0
+    assert set(facts.months) == set(rows["month"])
+
+
+def test_a_refusal_where_the_tables_have_a_part():
+    """That there are no polls is wrong; that something is not known can be said of the other part."""
+    asked = read_question("How far off were the polls in Alabama in 2024?", TABLES)
+    facts = look_up(asked, TABLES)
+    assert facts.lines and facts.missing
+    assert verdict(NO_POLLS, asked, facts) == "The tables do have figures."
+    said = "I have no polls for Alabama."
+    assert verdict(said, asked, facts) == "Neither have the tables."

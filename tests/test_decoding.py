@@ -204,6 +204,7 @@ def test_histories_stop_at_their_own_end():
 
 def test_side_by_side_is_three_separate_texts(model, batch):
     steps = list(stream_side_by_side(model, **batch, max_new_tokens=N, eos_token_id=-1))
+    assert not any(step.steered.requires_grad for step in steps)
     three = dict(zip(HISTORIES, ids(steps), strict=True))
     for name, part in {"base": model.base, "expert": model.expert, "steered": model}.items():
         alone = part.generate(**batch, max_new_tokens=N, do_sample=False, eos_token_id=None)

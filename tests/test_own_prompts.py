@@ -91,6 +91,24 @@ def test_own_prompts_in_a_batch(model, batch):
         assert torch.equal(together[2 * row : 2 * row + 2, 9:], expected[:, ids.shape[1] :])
 
 
+def test_an_own_prompt_in_a_batch_gives_the_logits_asked_for(trio, model, prompt):
+    """As many as are asked for, though there are fewer rows than that."""
+    own = prompt[:, :4]
+    found = model(prompt, expert_input_ids=own, logits_to_keep=3).logits
+    base, antiexpert = (part(prompt).logits[:, -3:] for part in (trio[0], trio[2]))
+    expected = base + model.alpha * (trio[1](own).logits[:, -3:] - antiexpert)
+    torch.testing.assert_close(found, expected, **CLOSE)
+
+
+def test_the_padding_of_an_own_prompt_counts_for_nothing(model, prompt):
+    padded = {
+        "expert_input_ids": torch.cat([torch.zeros(1, 3, dtype=torch.long), prompt], 1),
+        "expert_attention_mask": torch.tensor([[0] * 3 + [1] * prompt.shape[1]]),
+    }
+    expected = model.generate(prompt, **GREEDY, expert_input_ids=prompt)
+    assert torch.equal(model.generate(prompt, **GREEDY, **padded), expected)
+
+
 def test_own_prompts_that_do_not_fit(model, prompt):
     with pytest.raises(ValueError, match=r"\(1, 3\) do not give 7 logits"):
         model(prompt, expert_input_ids=prompt[:, :3])

@@ -26,7 +26,7 @@ from proxy_tuning.records import claimed, file_hash
 
 GRAPH = "model.onnx"
 MANIFEST = "export.json"
-"""Written last: the digest of each file, and the versions that made them."""
+"""Written last: the digest of each file, the versions that made them, and the parameters in them."""
 UNFINISHED = "unfinished-"
 """What the folder of an export is called until it is whole."""
 
@@ -50,6 +50,8 @@ class OnnxCausalLM(PreTrainedModel, GenerationMixin):
         options.intra_op_num_threads = torch.get_num_threads()
         # the three parts take turns: what one leaves spinning would slow down the next
         options.add_session_config_entry("session.force_spinning_stop", "1")
+        manifest = json.loads(graph.with_name(MANIFEST).read_text(encoding="utf-8"))
+        self.parameter_count: int = manifest["parameters"]
         self.session = onnxruntime.InferenceSession(
             graph, options, providers=["CPUExecutionProvider"]
         )
@@ -65,6 +67,10 @@ class OnnxCausalLM(PreTrainedModel, GenerationMixin):
     @property
     def dtype(self) -> torch.dtype:
         return torch.float32
+
+    def num_parameters(self, *args, **kwargs) -> int:
+        """Those of the model that was exported."""
+        return self.parameter_count
 
     def save_pretrained(self, *args, **kwargs):
         raise ValueError('ONNX Runtime holds no weights to save: load with engine="torch"')
@@ -212,8 +218,10 @@ def is_intact(folder: Path) -> bool:
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         files = manifest["files"]
-        return manifest["versions"] == versions() and all(
-            file_hash(folder / name) == files[name] for name in (GRAPH, f"{GRAPH}.data")
+        return (
+            manifest["versions"] == versions()
+            and "parameters" in manifest
+            and all(file_hash(folder / name) == files[name] for name in (GRAPH, f"{GRAPH}.data"))
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
@@ -223,7 +231,7 @@ def write_export(part: PreTrainedModel, source: Path | None, folder: Path) -> Pa
     """Write graph, weights and manifest into an empty folder; returns the graph's file.
 
     Args:
-        part: the torch model; where there is a `source`, it is not looked at.
+        part: the torch model.
         source: the float32 graph that is to have weights of 8 bits.
         folder: where to.
 
@@ -241,7 +249,7 @@ def write_export(part: PreTrainedModel, source: Path | None, folder: Path) -> Pa
         run_exporter("int8", source, graph)
     shutil.rmtree(folder / "torch", ignore_errors=True)
     files = {path.name: file_hash(path) for path in folder.iterdir()}
-    manifest = {"versions": versions(), "files": files}
+    manifest = {"versions": versions(), "files": files, "parameters": part.num_parameters()}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     return graph
 

@@ -29,11 +29,12 @@ KEPT = 20
 """Questions of a session that the page keeps to go back to."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Desk:
     """Takes the questions of people and programs: `page_` for the page, the others for the API."""
 
     model: ProxyTunedForCausalLM
+    """What answers; where it is exchanged, answers that have begun end with the one before."""
     tokenizer: object
     family: str
     topic: Topic

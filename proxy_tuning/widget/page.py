@@ -5,6 +5,7 @@ One `gr.Blocks` for a notebook (`launch(build_app(...))`), a shell (`serve`) and
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable
 from inspect import signature
@@ -15,11 +16,13 @@ import torch
 from starlette.middleware import Middleware
 
 from proxy_tuning.families import FAMILIES, load_family
+from proxy_tuning.parts import bare
 from proxy_tuning.polls.tables import load_facts
 from proxy_tuning.records import DATA
 from proxy_tuning.widget import html
 from proxy_tuning.widget.asking import ALPHA, LIMITS, LONGEST, SEED, TEMPERATURE, within_limits
 from proxy_tuning.widget.desk import SETTINGS, Desk, pressed
+from proxy_tuning.widget.faster import take_over
 from proxy_tuning.widget.gate import Gate
 from proxy_tuning.widget.looks import ABOUT, CSS, FIGURE, KEEP_ADDRESS, SCREEN, THEME, show
 from proxy_tuning.widget.topics import topic_of
@@ -51,12 +54,17 @@ def build_app(model, tokenizer, family_name: str, about) -> gr.Blocks:
     Raises:
         ValueError: the model's alpha is outside `LIMITS`.
     """
+    return page_of(Desk(model, tokenizer, family_name, topic_of(about)))
+
+
+def page_of(desk: Desk) -> gr.Blocks:
+    """The widget before a desk; ValueError as `build_app` raises."""
+    model = desk.model
     within_limits("alpha", model.alpha)
-    desk = Desk(model, tokenizer, family_name, topic_of(about))
     examples: list = [(example.question, example.tells, {}) for example in desk.examples]
     app = gr.Blocks(title="Proxy-tuning", analytics_enabled=False)
     with app:
-        show(html.head(family_name, millions(model.base), millions(model.antiexpert)))
+        show(html.head(desk.family, millions(model.base), millions(model.antiexpert)))
         question = gr.Textbox(
             label="Question",
             info=f"{desk.topic.hint} At most {LONGEST} characters; Enter asks.",
@@ -291,21 +299,28 @@ def run(answers: Callable, given: list, shown: gr.HTML, begin: gr.Button, stop: 
 
 
 def millions(model: torch.nn.Module) -> str:
-    """How many parameters a model has, in words."""
-    return f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} million parameters"
+    """How many parameters a model has, in words; those of an adapter are not counted."""
+    model = bare(model)
+    own = sum(weight.numel() for name, weight in model.named_parameters() if "lora_" not in name)
+    return f"{(own or model.num_parameters()) / 1e6:.1f} million parameters"
+
+
+def leave_a_core() -> None:
+    """Keep the models from one processor core, which serves the page.
+
+    With all of them at work on the models, words reach the page only when the answer is complete.
+    """
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))
 
 
 def launch(app: gr.Blocks, **kwargs):
     """Start the app with its looks and without anything from outside; returns what Gradio does.
 
-    One processor core is left to the server: with all of them at work on the models, words reach
-    the page only when the answer is complete.
-
     Args:
         app: as `build_app` returns it.
         kwargs: go on to `gr.Blocks.launch`, as server_port, or share=True for a public link.
     """
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))
+    leave_a_core()
     ours: dict[str, Any] = {
         "theme": THEME,
         "css": CSS,
@@ -348,7 +363,8 @@ def serve(
         port: None takes the first free one from 7860.
         begun: `time.monotonic()` when the start began, None for now.
         about: as `build_app` takes it; None is the polls.
-        parts: other keywords of `load_family`, such as base.
+        parts: other keywords of `load_family`, such as base. Without an engine it is ONNX Runtime
+            where the models have been exported; else torch answers until they are.
 
     Raises:
         ValueError: alpha is outside `LIMITS`, or the port is taken; nothing is loaded then.
@@ -357,11 +373,15 @@ def serve(
     check_port(port)
     begun = begun or time.monotonic()
     print(f"Loading M, M- and M+ of the family {family} ...", flush=True)
-    model, tokenizer = load_family(family, alpha=alpha, **parts)
+    leave_a_core()  # before ONNX Runtime is told how many it has
+    model, tokenizer = load_family(family, alpha=alpha, **{"engine": "auto"} | parts)
     known = {f.base: name for name, f in FAMILIES.items()}
     name = known.get(model.sources["base"], "own")
-    app = build_app(model, tokenizer, name, load_facts(DATA) if about is None else about)
+    desk = Desk(model, tokenizer, name, topic_of(load_facts(DATA) if about is None else about))
+    app = page_of(desk)
     _, address, _ = launch(app, server_port=port, quiet=True, prevent_thread_lock=True)
     seconds = time.monotonic() - begun
     print(f"Ready after {seconds:.1f} s. Open {address} (Ctrl+C ends it).", flush=True)
+    if "engine" not in parts:
+        threading.Thread(target=take_over, args=[desk], daemon=True).start()
     app.block_thread()

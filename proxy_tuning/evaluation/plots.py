@@ -280,3 +280,27 @@ def frontier(record):
     )
     axes.legend(frameon=False, loc="upper right")
     return figure
+
+
+def speed(record):
+    """Tokens per second of processor time on a family's own questions, by way and topic.
+
+    Args: record, a dict of benchmarks/speed.py whose cells have topics.
+    """
+    cells = {cell["topic"]: cell for cell in record["cells"]}
+    ways = [row["way"] for row in next(iter(cells.values()))["rows"] if "n-grams" not in row["way"]]
+    ways = sorted(
+        (way for way in ways if not way.endswith("assists (c)")),
+        key=lambda way: way.startswith("onnx"),
+    )
+    figure = Picture(figsize=(9, 4.6), layout="constrained")
+    panels = figure.subplots(1, len(cells), sharey=True)
+    for axes, (topic, cell) in zip(panels, cells.items(), strict=True):
+        rows = {row["way"]: row for row in cell["rows"]}
+        rates = [1000 / rows[way]["cpu_ms_per_token"][0] for way in ways]
+        colours = [COLOURS["M" if "alone" in way else "proxy-tuned M"] for way in ways]
+        bars = axes.barh(ways, rates, color=colours)
+        axes.bar_label(bars, fmt="%.1f", padding=3)
+        axes.set(title=topic, xlabel="tokens per second and core", xlim=(0, 1.15 * max(rates)))
+    axes.invert_yaxis()
+    return figure

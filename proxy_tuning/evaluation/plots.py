@@ -282,6 +282,27 @@ def frontier(record):
     return figure
 
 
+def peers(record):
+    """New knowledge against general knowledge kept, one point per way of answering.
+
+    Args: record, the dict of a results file of `evaluate --sets`.
+    """
+    scores = {(row["system"], row["set"], row["score"]): row["mean"] for row in record["scores"]}
+    figure = Picture(figsize=(9, 4.6), layout="constrained")
+    axes = figure.subplots()
+    for name in dict.fromkeys(row["system"] for row in record["scores"]):
+        if (name, "general", "right") not in scores:
+            continue
+        kept = scores.get((name, "general", "kept of M"), 1.0)  # M keeps what it knows
+        point = (100 * scores[name, "typed", "right"], 100 * kept)
+        steered = name.startswith("proxy-tuned M")
+        axes.scatter(*point, s=60, color=COLOURS.get("proxy-tuned M" if steered else name, "0.55"))
+        axes.annotate(name, point, (5, 4), textcoords="offset points", fontsize=8)
+    axes.set(xlabel="questions on the polls right (%)", ylabel="of M's general answers kept (%)")
+    axes.set(ylim=(-5, 108), title="One trio, steered in different ways")
+    return figure
+
+
 def speed(record):
     """Tokens per second of processor time on a family's own questions, by way and topic.
 

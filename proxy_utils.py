@@ -25,6 +25,7 @@ from proxy_tuning.evaluation.plots import (
     frontier,
     kl_by_case,
     loss_curves,
+    peers,
     steering_by_class,
 )
 from proxy_tuning.evaluation.poll_task import all_facts, polls_task
@@ -83,6 +84,7 @@ __all__ = [
     "loss_curves",
     "make_facts",
     "markdown",
+    "peers",
     "prompt",
     "place_for",
     "polls_task",

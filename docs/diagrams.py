@@ -12,7 +12,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from proxy_tuning.evaluation.plots import COLOURS, frontier, speed
+from proxy_tuning.evaluation.plots import COLOURS, frontier, peers, speed
 from proxy_tuning.records import RESULTS
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
@@ -112,6 +112,11 @@ def measured_frontier():
     return frontier(json.loads((RESULTS / "quiet.json").read_text(encoding="utf-8")))
 
 
+def measured_peers():
+    """Ways of steering one trio, from results/smollm.json."""
+    return peers(json.loads((RESULTS / "smollm.json").read_text(encoding="utf-8")))
+
+
 def measured_speed():
     """How fast the real trio is, from results/benchmark_smollm.json."""
     return speed(json.loads((RESULTS / "benchmark_smollm.json").read_text(encoding="utf-8")))
@@ -121,6 +126,7 @@ FIGURES = {
     "method": method,
     "one_step": one_step,
     "frontier": measured_frontier,
+    "peers": measured_peers,
     "speed": measured_speed,
 }
 

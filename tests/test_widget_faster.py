@@ -52,7 +52,11 @@ def test_torch_goes_on_where_nothing_can_be_exported(monkeypatch, capsys):
     faster.take_over(desk)
     assert desk.model is model
     assert capsys.readouterr().out == "torch goes on answering: no space left\n"
-    model.base.bfloat16()
+    monkeypatch.setattr(faster, "on_onnx_runtime", lambda model: pytest.fail("nobody asked"))
+    monkeypatch.setattr(faster, "LARGEST", 10_000)
+    faster.take_over(desk)
+    monkeypatch.undo()
     monkeypatch.setattr(faster, "on_onnx_runtime", lambda model: pytest.fail("cannot run this"))
+    model.base.bfloat16()
     faster.take_over(desk)
     assert desk.model is model

@@ -4,18 +4,23 @@ import time
 
 from proxy_tuning.engines import why_not
 from proxy_tuning.model import ProxyTunedForCausalLM
-from proxy_tuning.parts import whole
+from proxy_tuning.parts import bare, whole
 from proxy_tuning.widget.desk import Desk
+
+LARGEST = 1_000_000_000
+"""Parameters of a trio that is exported unasked: it takes minutes, and four bytes of disk for each."""
 
 
 def take_over(desk: Desk) -> None:
     """Export the desk's models, once for this machine, and let ONNX Runtime answer from then on.
 
-    Does nothing where it cannot run them, and says so where the disk is full: torch goes on.
+    Does nothing where it cannot run them or they are larger than `LARGEST`, and says so where the disk
+    is full: torch goes on.
     """
     begun, model = time.monotonic(), desk.model
     own = [getattr(model, name) for name in model.part_names]
-    if any(map(why_not, own)) or any(not list(part.parameters()) for part in own):
+    sizes = [sum(weight.numel() for weight in bare(part).parameters()) for part in own]
+    if any(map(why_not, own)) or not all(sizes) or sum(sizes) > LARGEST:
         return
     try:
         desk.model = on_onnx_runtime(model)
@@ -30,8 +35,8 @@ def on_onnx_runtime(model: ProxyTunedForCausalLM) -> ProxyTunedForCausalLM:
     """The same trio on ONNX Runtime; the one on torch stays as it is, and may be in use."""
     from proxy_tuning.engines.onnx_runtime import onnx_model
 
-    parts = {name: onnx_model(whole(getattr(model, name))) for name in model.part_names}
-    other = ProxyTunedForCausalLM(**parts, alpha=model.alpha, line=model.line)
+    base, expert, antiexpert = (onnx_model(whole(getattr(model, n))) for n in model.part_names)
+    other = ProxyTunedForCausalLM(base, expert, antiexpert, model.alpha, line=model.line)
     other.generation_config = model.generation_config
     other.draft, other.sources = model.draft, model.sources
     return other

@@ -298,9 +298,9 @@ def run(answers: Callable, given: list, shown: gr.HTML, begin: gr.Button, stop: 
     stop.click(lambda: html.status("Stopped."), None, shown, cancels=running, **IMMEDIATE)
 
 
-def millions(model: torch.nn.Module) -> str:
-    """How many parameters a model has, in words; those of an adapter are not counted."""
-    model = bare(model)
+def millions(part) -> str:
+    """How many parameters a part has, in words; those of an adapter are not counted."""
+    model: Any = bare(part)
     own = sum(weight.numel() for name, weight in model.named_parameters() if "lora_" not in name)
     return f"{(own or model.num_parameters()) / 1e6:.1f} million parameters"
 

@@ -57,7 +57,17 @@ def address(request):
     if missing := missing_files(FAMILIES[family].expert):
         pytest.skip(f"the {family} M+ is not complete: no {', '.join(missing)}")
     server = subprocess.Popen(
-        [sys.executable, "-u", "-m", "proxy_tuning", "demo", "--family", family],
+        [
+            sys.executable,
+            "-u",
+            "-m",
+            "proxy_tuning",
+            "demo",
+            "--family",
+            family,
+            "--engine",
+            "torch",
+        ],
         cwd=ROOT,
         env=os.environ | OFFLINE,
         stdout=subprocess.PIPE,

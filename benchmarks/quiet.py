@@ -12,8 +12,9 @@ import dataclasses
 import time
 
 from proxy_tuning.evaluation.asked_sets import STEERED, Sets, measure_sets
-from proxy_tuning.evaluation.evaluate import alone, variant_of
+from proxy_tuning.evaluation.peers import variant_of
 from proxy_tuning.families import FAMILIES, load_family
+from proxy_tuning.parts import whole
 from proxy_tuning.polls.tables import load_facts
 from proxy_tuning.records import DATA, WORK, machine, write_json
 from proxy_tuning.training.endings import load_expert
@@ -60,7 +61,7 @@ def main():
     model, tokenizer = load_family("smollm", expert=folder_of("M+", first))
     experts = {way: load_expert(folder_of("M+", way), FAMILY.antiexpert) for way in WAYS}
     trios = {way: variant_of(model, expert) for way, expert in experts.items()}
-    systems = {"M": model.base, "M-": alone(model.antiexpert)}
+    systems = {"M": model.base, "M-": whole(model.antiexpert).eval()}
     for way in WAYS:
         systems |= {f"M+, {way}": experts[way], f"{STEERED}, {way}": trios[way]}
     for way in DIRECT:

@@ -66,6 +66,8 @@ def measure_texts(systems, trios, tokenizer, count=COUNT):
     for kind, pairs in passages(tokenizer, count):
         for name, system in systems.items():
             nats, tokens = log_likelihoods(system, tokenizer, pairs, READ).T
+            if not np.isfinite(nats).all():
+                continue  # a filter makes some token impossible
             draws = np.exp(resampled(-nats / tokens, range(len(pairs)), tokens))
             mean = np.exp(-nats.sum() / tokens.sum())
             found = described("perplexity", mean, draws, len(pairs))

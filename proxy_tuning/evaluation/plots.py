@@ -290,14 +290,23 @@ def peers(record):
     scores = {(row["system"], row["set"], row["score"]): row["mean"] for row in record["scores"]}
     figure = Picture(figsize=(9, 4.6), layout="constrained")
     axes = figure.subplots()
+    labels = {}  # of points that lie together
     for name in dict.fromkeys(row["system"] for row in record["scores"]):
         if (name, "general", "right") not in scores:
             continue
         kept = scores.get((name, "general", "kept of M"), 1.0)  # M keeps what it knows
         point = (100 * scores[name, "typed", "right"], 100 * kept)
         steered = name.startswith("proxy-tuned M")
-        axes.scatter(*point, s=60, color=COLOURS.get("proxy-tuned M" if steered else name, "0.55"))
-        axes.annotate(name, point, (5, 4), textcoords="offset points", fontsize=8)
+        colour = COLOURS.get("proxy-tuned M" if steered else name, "0.55")
+        axes.scatter(*point, s=60, color=colour, zorder=3 if steered else 2)
+        near = next(
+            (at for at in labels if max(abs(at[0] - point[0]), abs(at[1] - point[1])) < 5), point
+        )
+        labels.setdefault(near, []).append(name)
+    for point, names in labels.items():
+        text = "\n".join(names)
+        axes.annotate(text, point, (8, 0), textcoords="offset points", fontsize=8, va="center")
+    axes.set_xlim(0, 85)
     axes.set(xlabel="questions on the polls right (%)", ylabel="of M's general answers kept (%)")
     axes.set(ylim=(-5, 108), title="One trio, steered in different ways")
     return figure

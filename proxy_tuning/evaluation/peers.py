@@ -68,6 +68,6 @@ def peers_of(model, tokenizer, quality, told):
         tried = {value: variant_of(model, **{field: value}) for value in values}
         best = max(values, key=lambda value: quality(tried[value]))
         found[name.format(best)] = tried[best]
-    tried = {alpha: prompted(model, tokenizer, told, alpha) for alpha in ALPHAS}
-    best = max(ALPHAS, key=lambda alpha: quality(tried[alpha]))
-    return found | {PROMPTED.format(best): tried[best]}
+    # each has a copy of M-, so one at a time
+    best = max(ALPHAS, key=lambda alpha: quality(prompted(model, tokenizer, told, alpha)))
+    return found | {PROMPTED.format(best): prompted(model, tokenizer, told, best)}

@@ -23,15 +23,18 @@ CLOSE = {"rtol": 0, "atol": 5e-5}
 """What two orders of the same float32 arithmetic may differ by, in logits of size 10."""
 
 
-def tiny_model(kind, seed, layers=2, width=32, vocab=VOCAB, positions=128, end=0):
-    """A random model of an architecture; weights large enough that its choices are firm."""
+def tiny_model(kind, seed, layers=2, width=32, vocab=VOCAB, positions=128, end=0, spread=0.3):
+    """A random model of an architecture; weights large enough that its choices are firm.
+
+    A wide model takes a smaller spread: layer by layer its rounding grows with spread * width**0.5.
+    """
     torch.manual_seed(seed)
     shape = {
         "hidden_size": width,
         "num_hidden_layers": layers,
         "num_attention_heads": 4,
         "max_position_embeddings": positions,
-        "initializer_range": 0.3,
+        "initializer_range": spread,
         "vocab_size": vocab,
         "bos_token_id": end,
         "eos_token_id": end,

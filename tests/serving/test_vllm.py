@@ -74,7 +74,7 @@ def pocket_jobs(folder):
 
 def several_jobs(folder):
     """Two experts over one antiexpert; parts by reference."""
-    several = trios.model_of("llama", [0.6, -0.3], [tiny_model("llama", 4, width=128)])
+    several = trios.model_of("llama", [0.6, -0.3], [tiny_model("llama", 4, width=128, spread=0.15)])
     own = call(alphas=[[1.0, 0.5], 0.25, None, [0.0, 0.0], None, [0.6, -0.3]])
     several_job = serve(trios.saved(several, folder / "several"), call(), own, **PER_REQUEST)
     return {"several": several_job, "by reference": serve(by_reference(folder), call())}
@@ -100,7 +100,7 @@ def refused_jobs(folder):
     windows = ProxyTunedForCausalLM(*tiny_trio("mistral"))
     base, expert, antiexpert = trios.trio("gpt2")
     prefixed = ProxyTunedForCausalLM(base, expert, antiexpert, expert_prefix=[5, 6])
-    minus = tiny_model("llama", 3, width=128)
+    minus = tiny_model("llama", 3, width=128, spread=0.15)
     adapted = get_peft_model(minus, LoraConfig(r=2, target_modules=["q_proj"]))
     adapter = ProxyTunedForCausalLM(trios.trio("llama")[0], adapted)
     return {
@@ -221,7 +221,7 @@ def test_an_alpha_that_nobody_would_read_is_refused(name, said, results):
 
 
 def test_several_experts_each_have_an_alpha(results):
-    model = trios.model_of("llama", [0.6, -0.3], [tiny_model("llama", 4, width=128)])
+    model = trios.model_of("llama", [0.6, -0.3], [tiny_model("llama", 4, width=128, spread=0.15)])
     alphas = [[1.0, 0.5], 0.25, None, [0.0, 0.0], None, [0.6, -0.3]]
     alphas = [[alpha] * 2 if isinstance(alpha, float) else alpha for alpha in alphas]
     assert ids(results["several"]) == trios.greedy(model, PROMPTS)

@@ -1,5 +1,4 @@
-"""The commands: `python -m proxy_tuning COMMAND`, one of build-data, finetune, answer, evaluate,
-search, check, complete, export and demo."""
+"""The commands: `python -m proxy_tuning COMMAND`; `--help` lists them."""
 
 import argparse
 from pathlib import Path
@@ -166,6 +165,9 @@ def main():
         type=int,
         metavar="N",
         help="ask data/questions and typed questions besides, at most N of each set",
+    )
+    measure.add_argument(
+        "--workers", type=int, default=1, help="systems at a time, by Ray, default 1"
     )
     measure.add_argument("--answers", type=Path, help="JSON lines: all answers to --sets")
     measure.add_argument("--output", help="JSON file for the figures, as in results/")

@@ -175,9 +175,10 @@ def answer_file(
             print(f"{len(missing)} of {source.parts} parts to answer, {ROWS} questions each.")
         there = source.rows - sum(source.rows_of(part) for part in missing)
         bar = tqdm(total=source.rows, initial=there, unit="question")
-        for done in run(Worker, (source, str(output), load), missing, workers, cpus, gpus):
-            rows += done
-            bar.update(done)
+        arguments = (source, str(output), load)
+        for done in over_actors(Worker, arguments, missing, workers, cpus, gpus):
+            rows += done["rows"]
+            bar.update(done["rows"])
         bar.close()
         lost = [part for part in range(source.parts) if not part_of(output, part).is_file()]
         if lost:
@@ -206,8 +207,12 @@ def check_same(output: Path, manifest: dict) -> None:
             )
 
 
-def run(worker, arguments, parts, workers, cpus, gpus) -> Iterator[int]:
-    """Rows of each part as it is done, by a pool of actors; those that die are started again."""
+def over_actors(worker, arguments, parts, workers, cpus=1, gpus=0) -> Iterator[dict]:
+    """What a pool of actors says of each part as it is done; those that die are started again.
+
+    Args: worker, a class of Ray Data's `map_batches`, made with the arguments, that is given
+    {"part": (1,)} and returns columns; parts, integers. Yields a row of those columns at a time.
+    """
     if not parts:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -240,8 +245,7 @@ def run(worker, arguments, parts, workers, cpus, gpus) -> Iterator[int]:
             num_cpus=cpus,
             num_gpus=gpus,
         )
-        for row in done.iter_rows():
-            yield row["rows"]
+        yield from done.iter_rows()
     finally:
         if begun_here:
             ray.shutdown()

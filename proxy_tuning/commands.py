@@ -218,6 +218,8 @@ def evaluate(options):
         raise ValueError("--question and --answer name columns of --data FILE")
     if options.tasks and options.draft not in (None, "none"):
         raise ValueError("--draft is not for --tasks: the harness decodes with generate")
+    if options.tasks and options.workers != 1:
+        raise ValueError("--workers is not for --tasks: the harness has its own loop")
     if options.data and options.tasks:
         raise ValueError("--data and --tasks are two things to measure: name one")
     from proxy_tuning.training.material import read_rows
@@ -266,6 +268,7 @@ def evaluate(options):
             direct=options.direct,
             experts=options.experts,
             sets=sets,
+            workers=options.workers,
         )
         for report in reports_of(results):
             print(f"\n{markdown(results, report)}")

@@ -4,7 +4,7 @@ import math
 import statistics
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from transformers import Cache, DynamicCache, PreTrainedModel
@@ -16,6 +16,8 @@ GAMMAS = range(9)
 """How many tokens may be proposed; 0 is the plain loop."""
 LATEST = 5
 """Rounds of one gamma that its cost is told by."""
+GUESS = 0.75
+"""The share of proposals kept that is expected of who has proposed nothing yet."""
 PROBE = 64
 """After so many rounds of the plain loop, one proposal, to see whether it pays by now."""
 
@@ -230,6 +232,26 @@ class Fixed:
         pass
 
 
+@dataclass
+class Known:
+    """What earlier texts told of a drafter."""
+
+    seconds: dict[int, deque[float]] = field(default_factory=lambda: {0: deque(maxlen=LATEST)})
+    """gamma -> what its latest rounds took, 0 among them."""
+    kept: float = GUESS
+    tested: float = 1.0
+    """Proposals, the latest counting most."""
+
+    def next_text(self) -> float:
+        """The share to expect; a little of it is hope again, so that nobody is given up for good."""
+        self.kept = 0.9 * self.kept + 0.1 * GUESS * self.tested
+        return self.kept / self.tested
+
+    def learn(self, kept: float, tested: float) -> None:
+        self.kept = 0.98 * self.kept + kept
+        self.tested = 0.98 * self.tested + tested
+
+
 class Pace:
     """The gamma with most tokens a second, by what was kept lately and what rounds took.
 
@@ -238,14 +260,14 @@ class Pace:
 
     Args:
         rows: texts of the batch.
-        seconds: gamma -> what its latest rounds took, 0 among them; it goes on to be filled. None
-            where nothing is known.
+        known: of earlier texts; it goes on to be filled. None where nothing is known.
     """
 
-    def __init__(self, rows: int = 1, seconds: dict[int, deque[float]] | None = None):
+    def __init__(self, rows: int = 1, known: Known | None = None):
         self.first = 3 if rows == 1 else 1
-        self.seconds = {0: deque(maxlen=LATEST)} if seconds is None else seconds
-        self.kept, self.tested = 3.0, 4.0  # a guess worth four proposals
+        self.known = known or Known()
+        self.seconds = self.known.seconds
+        self.kept, self.tested = 4 * self.known.next_text(), 4.0  # worth four proposals
         self.plain = 0  # rounds since something was proposed
 
     def gamma(self) -> int:
@@ -282,8 +304,10 @@ class Pace:
         self.plain = self.plain + 1 if gamma == 0 else 0
         if gamma:
             tested = (accepted + 1).clamp(max=gamma).sum().item()
-            self.kept = 0.9 * self.kept + accepted.sum().item()
+            kept = accepted.sum().item()
+            self.kept = 0.9 * self.kept + kept
             self.tested = 0.9 * self.tested + tested
+            self.known.learn(kept, tested)
 
 
 def check_draft(draft: str) -> None:
@@ -298,9 +322,9 @@ class Drafters:
     Args:
         drafters: by name, each of which can propose; a fixed `gamma` is everybody's.
         rows: texts of the batch.
-        costs: what rounds took in earlier texts, by drafter, and under "none" those without
-            proposals, which are alike for all; it goes on to be filled, so that only the first
-            text pays for finding out. None for nothing known.
+        known: of earlier texts, by drafter, and under "none" what rounds without proposals took,
+            which are alike for all; it goes on to be filled, so that only the first text pays for
+            finding out. None for nothing known.
     """
 
     def __init__(
@@ -308,13 +332,13 @@ class Drafters:
         drafters: dict[str, Drafter],
         rows: int,
         gamma: int | None,
-        costs: dict[str, dict[int, deque[float]]] | None = None,
+        known: dict[str, Known] | None = None,
     ):
         self.drafters = drafters
-        costs = {} if costs is None else costs
-        plain = costs.setdefault("none", {0: deque(maxlen=LATEST)})[0]
+        known = {} if known is None else known
+        plain = known.setdefault("none", Known()).seconds[0]
         self.paces = {
-            name: Pace(rows, costs.setdefault(name, {0: plain}))
+            name: Pace(rows, known.setdefault(name, Known({0: plain})))
             if gamma is None and name != "none"
             else Fixed(gamma or 0)
             for name in drafters

@@ -96,7 +96,7 @@ class ProxyTunedForCausalLM(PreTrainedModel, PartPasses, ProxyTunedGenerationMix
         )
         self.part_names = tuple(parts)
         self.quantised_expert: PreTrainedModel | None = None  # a draft, never one of the parts
-        self.round_costs: dict[tuple[str, int], dict] = {}  # what speculation has measured
+        self.drafts_known: dict[tuple[str, int], dict] = {}  # what speculation has measured
         for name, part in parts.items():
             setattr(self, name, part if role(name) == "expert" else part.requires_grad_(False))
         self.alpha = line.alpha if alpha is None else alpha

@@ -1,5 +1,4 @@
-"""The models inside a proxy-tuned one: their names, what each must be, what each reads, and where
-it came from."""
+"""The models inside a proxy-tuned one: their names, what each must be and reads, and its source."""
 
 import copy
 import inspect

@@ -123,8 +123,8 @@ def speculate(
     mask = torch.ones_like(ids) if attention_mask is None else attention_mask.to(model.device)
     rows = torch.arange(len(ids), device=model.device)  # (R,): which texts are still written
     left = torch.full_like(rows, room)  # (R,) tokens that may still come
-    costs = model.round_costs.setdefault((writer, len(rows)), {})
-    drafting = Drafters(drafters, len(rows), gamma, costs)
+    known = model.drafts_known.setdefault((writer, len(rows)), {})
+    drafting = Drafters(drafters, len(rows), gamma, known)
     first = True
 
     while len(rows):
@@ -214,8 +214,10 @@ def drafters_of(draft, writer, model, caches, weigh, generator) -> dict[str, Dra
 
 
 def agree(steered: torch.Tensor, drafted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """`judge` for greedy decoding, by logits (R, gamma + 1, V): proposals are kept until the
-    first that is not the likeliest token, and that token comes after them."""
+    """`judge` for greedy decoding, by logits (R, gamma + 1, V).
+
+    Proposals are kept until the first that is not the likeliest token, which comes after them.
+    """
     likeliest = steered.argmax(dim=-1)  # (R, gamma + 1)
     accepted = (likeliest[:, :-1] == drafted).long().cumprod(dim=1).sum(dim=1)
     return accepted, likeliest.gather(1, accepted[:, None])[:, 0]

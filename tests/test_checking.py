@@ -217,6 +217,12 @@ def test_marks(question, answer, marks, said):
     assert verdict(answer, asked, facts) == said
 
 
+def test_a_lead_is_shown_to_the_tenth():
+    """3,543,308 votes against 3,423,042 of 7,058,732 (certified): 1.7 points."""
+    facts = look_up(read_question("Who won Pennsylvania in 2024?", TABLES), TABLES)
+    assert [line["ahead"] for line in facts.lines] == ["Trump by 1.7"]
+
+
 def test_kennedy_is_no_nominee():
     asked = read_question("Who led nationally in May 2024?", TABLES)
     facts = look_up(asked, TABLES)

@@ -27,8 +27,10 @@ def folders(tmp_path):
 
 @pytest.fixture
 def families_in(folders, tmp_path, monkeypatch):
-    """Two families, so that no test depends on what is installed: gpt2 with names on the Hub, pocket
-    of the tiny folders; returns the folder of gpt2's M+."""
+    """Two families, so that no test depends on what is installed; returns the folder of gpt2's M+.
+
+    gpt2 has names on the Hub, pocket the tiny folders.
+    """
     expert = shutil.copytree(folders["expert"], tmp_path / "gpt2 expert")
     gpt2 = families.Family("gpt2", "hub/base", "hub/antiexpert", str(expert))
     pocket = families.Family(name="pocket", **folders)

@@ -30,6 +30,11 @@ def test_alpha_zero_is_the_base(trio, batch):
     assert torch.equal(model.generate(**batch, **GREEDY), base.generate(**batch, **GREEDY))
 
 
+def test_part_logits_are_those_of_each_part_at_every_position(trio, prompt):
+    for found, part in zip(ProxyTunedForCausalLM(*trio).part_logits(prompt), trio, strict=True):
+        torch.testing.assert_close(found, part(prompt).logits, **CLOSE)
+
+
 @pytest.mark.parametrize("alpha", [-1.0, 0.5, 3.0])
 def test_equal_small_models_leave_the_base(trio, prompt, alpha):
     """Identity 2."""

@@ -11,6 +11,7 @@ from proxy_tuning.drafts import (
     PROBE,
     Drafters,
     Fixed,
+    Known,
     Ngrams,
     Nobody,
     Pace,
@@ -58,6 +59,7 @@ def test_what_was_kept(gamma, accepted, kept, tested):
 def test_expected_tokens():
     """1 + s + s**2 + ..., with a share of 3/4 before anything is known."""
     pace = Pace()
+    assert (pace.gamma(), Pace(rows=2).gamma()) == (3, 1), "the first guess"
     assert [pace.tokens(gamma) for gamma in (0, 1, 2)] == [1, 1.75, 1.75 + 0.5625]
 
 
@@ -120,11 +122,13 @@ def test_who_proposes():
 
 
 def test_what_rounds_cost_is_known_in_the_next_text():
-    """N keeps nothing and costs as much as E, which keeps all: the next text begins with a guess
-    for both, and nobody is asked for the sake of a measurement."""
-    costs = {}
+    """N keeps nothing and costs as much as E, which keeps all.
+
+    The next text begins with a guess for both, and nobody is asked for the sake of a measurement.
+    """
+    known = {}
     for text in range(2):
-        drafters = Drafters({"ngram": "N", "expert": "E"}, rows=1, gamma=None, costs=costs)
+        drafters = Drafters({"ngram": "N", "expert": "E"}, rows=1, gamma=None, known=known)
         asked = []
         for _ in range(6):
             who, gamma = drafters.next()
@@ -133,6 +137,43 @@ def test_what_rounds_cost_is_known_in_the_next_text():
             drafters.learn(gamma, torch.tensor([gamma if who == "E" else 0]), seconds)
         assert asked[:3] == [("N", 3), ("N", 0), ("E", 3)] or text
     assert {who for who, _ in asked} == {"E"}, "the cheaper one, at once"
+
+
+def write_text(known, shares, rounds=12):
+    """Who was asked in a text whose rounds cost the same for both, with these shares kept."""
+    drafters = Drafters({"ngram": "N", "expert": "E"}, rows=1, gamma=None, known=known)
+    asked = []
+    for _ in range(rounds):
+        who, gamma = drafters.next()
+        asked.append(who)
+        kept = min(gamma, int(gamma * shares[who] + 0.5))
+        drafters.learn(gamma, torch.tensor([kept]), 1.0 + 0.1 * gamma)
+    return asked
+
+
+def test_who_was_no_good_in_earlier_texts_is_not_asked_first():
+    known = {}
+    assert "N" in write_text(known, {"N": 0.0, "E": 1.0})
+    assert set(write_text(known, {"N": 0.0, "E": 1.0})) == {"E"}
+
+
+def test_nobody_is_given_up_for_good():
+    """The other gets worse, in texts where the one given up would be right: it is found out."""
+    known = {}
+    write_text(known, {"N": 0.0, "E": 1.0})
+    texts = [write_text(known, {"N": 1.0, "E": 0.0}) for _ in range(4)]
+    assert texts[-1].count("N") > 8
+
+
+def test_what_was_kept_in_earlier_texts_fades():
+    """By hand: 2 of 2 after 0.98 of a guess of 0.75; the next text hopes for a tenth of it again."""
+    known = Known()
+    pace = Pace(known=known)
+    assert pace.kept == pytest.approx(3.0)
+    pace.learn(2, torch.tensor([2]), 1.0)
+    assert (known.kept, known.tested) == (pytest.approx(0.98 * 0.75 + 2), pytest.approx(2.98))
+    share = 0.9 * (0.98 * 0.75 + 2) / 2.98 + 0.1 * 0.75
+    assert Pace(known=known).kept == pytest.approx(4 * share)
 
 
 @pytest.mark.parametrize("gamma", [0, 2])

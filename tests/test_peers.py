@@ -22,7 +22,7 @@ def test_a_prompt_takes_the_place_of_fine_tuning():
     for name, weight in tuned.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight.data)
-    model = prompted(ProxyTunedForCausalLM(base, tuned.eval()), tokenizer, TOLD, 1.5)
+    model = prompted(ProxyTunedForCausalLM(base, tuned.eval()), tokenizer, TOLD, [1.5])[1.5]
     ids = tokenizer("Who won?", return_tensors="pt")["input_ids"]
     told = f"Question: {TOLD}\nAnswer: Understood.<end>"
     both = torch.cat([tokenizer(told, return_tensors="pt")["input_ids"], ids], 1)
@@ -43,7 +43,10 @@ def test_every_peer_has_the_value_of_the_highest_quality():
             value in (None, PEERS[name][1][2]) for name, value in zip(PEERS, chosen, strict=True)
         )
 
-    found = peers_of(model, letter_tokenizer(LINES), quality, TOLD)
+    def qualities(tried):
+        return {name: quality(system) for name, system in tried.items()}
+
+    found = peers_of(model, letter_tokenizer(LINES), qualities, TOLD)
     assert list(found) == [
         *(name.format(value) for name, value in wanted.items()),
         PROMPTED.format(1.25),

@@ -28,6 +28,7 @@ def test_self_contained(prompt, tmp_path):
     """Three folders, all settings, and the generation settings; nothing pickled."""
     model = ProxyTunedForCausalLM(*tiny_trio("gpt2"), alpha=-0.25, **VARIANTS)
     model.generation_config.update(max_new_tokens=3, do_sample=False)
+    tmp_path = tmp_path / "made" / "as well"
     model.save_pretrained(tmp_path)
     per_part = ("config.json", "generation_config.json", "model.safetensors")
     assert files(tmp_path) == {"config.json", "generation_config.json", "README.md"} | {

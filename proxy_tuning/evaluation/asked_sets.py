@@ -22,6 +22,7 @@ from proxy_tuning.answering import greedy_answers
 from proxy_tuning.evaluation import sets
 from proxy_tuning.evaluation.claims import abstains, gives_percentage, leaders, numbers
 from proxy_tuning.evaluation.measures import described, disagreement, resampled
+from proxy_tuning.evaluation.pool import each
 from proxy_tuning.polls.answers import leader_of, numbers_of
 from proxy_tuning.polls.checking import look_up
 from proxy_tuning.polls.elections import NATIONAL, STATES
@@ -292,7 +293,7 @@ class Sets:
         return [rows.set_axis([f"{name} {i}" for i in rows.index]) for name, rows in found.items()]
 
 
-def measure_sets(systems, rewritten, model, tokenizer, sets):
+def measure_sets(systems, rewritten, model, tokenizer, sets, workers=1):
     """Ask every system all sets: records of `scores`, and the trio's `offset` along its answers.
 
     Args:
@@ -300,12 +301,15 @@ def measure_sets(systems, rewritten, model, tokenizer, sets):
         rewritten: what rewrites the questions for a system, by its name.
         model: the trio; its first steered row is the one whose answers the offset is measured on.
         sets: a `Sets`.
+        workers: how many systems are asked at a time, as `pool.each` has it.
     """
-    asked, graded_by, records = [], {}, []
-    for name, system in systems.items():
+    asked, graded_by, records = sets.questions(systems["M"], tokenizer), {}, []
+
+    def answers(name, system):
         print(f"{time.strftime('%H:%M:%S')} {name}: sets", flush=True)
-        asked = asked or sets.questions(system, tokenizer)
-        rows = pd.concat([ask(system, tokenizer, each, rewritten.get(name)) for each in asked])
+        return pd.concat([ask(system, tokenizer, rows, rewritten.get(name)) for rows in asked])
+
+    for name, rows in each(answers, systems, workers):
         references = ("M", "M-") if name.startswith("M+") else ("M",)
         records += scores(name, rows, {k: graded_by[k] for k in references if k in graded_by})
         graded_by[name] = rows

@@ -4,7 +4,6 @@ What each column means is in measures.py and in the task.
 """
 
 import dataclasses
-import functools
 import json
 import time
 from pathlib import Path
@@ -25,6 +24,7 @@ from proxy_tuning.evaluation.measures import (
 )
 from proxy_tuning.evaluation.peers import ALPHAS, last_figures, peers_of, variant_of
 from proxy_tuning.evaluation.plain_text import measure_texts
+from proxy_tuning.evaluation.pool import each
 from proxy_tuning.families import check_same_tokens, load_part
 from proxy_tuning.parts import whole
 from proxy_tuning.records import machine
@@ -121,6 +121,7 @@ def evaluate(
     experts=(),
     progress=True,
     sets=None,
+    workers=1,
 ):
     """Measure a trio on a task; returns what `records.write_json` keeps of the run.
 
@@ -133,6 +134,8 @@ def evaluate(
         experts: folders of further M+, named in the reports as the folders are.
         sets: `asked_sets.Sets`, asked besides, in place of the line's variants and of the gate;
             None asks none.
+        workers: how many systems are measured at a time, as `pool.each` has it; their seconds are
+            then those of a machine that is shared.
     """
     if split not in task.questions:
         raise ValueError(f"{task.name} has the splits {list(task.questions)}, not {split!r}")
@@ -157,14 +160,17 @@ def evaluate(
         systems |= peers_of(
             model,
             tokenizer,
-            functools.partial(quality_of, tokenizer=tokenizer, task=task),
+            lambda tried: dict(each(lambda _, s: quality_of(s, tokenizer, task), tried, workers)),
             last_figures(sets.tables, sets.states),
         )
         systems[TOLD], rewritten[TOLD] = model.base, with_facts(sets.tables)
-    for name, system in systems.items():
+
+    def measured(name, system):
         print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)
         asked = rows.assign(question=rows["question"].map(rewritten.get(name, str)))
-        graded[name] = measure(system, tokenizer, asked, task.judge, progress)
+        return measure(system, tokenizer, asked, task.judge, progress)
+
+    graded |= each(measured, systems, workers)
     if gate is not None:
         plain = graded[f"{STEERED}, alpha {model.alpha:g}"]
         kl = disagreement(model, tokenizer, plain["question"], plain["answered"])
@@ -182,7 +188,7 @@ def evaluate(
     ]
     drafts = []
     if sets is not None:
-        scores += measure_sets(systems, rewritten, model, tokenizer, sets)
+        scores += measure_sets(systems, rewritten, model, tokenizer, sets, workers)
         trio = {name: system for name, system in systems.items() if system is model}
         scores += measure_texts(systems, trio, tokenizer)
         drafts = measure_drafts(model, tokenizer, sets)
@@ -200,6 +206,7 @@ def evaluate(
         "seed": seed,
         "data": task.data,
         "machine": machine(),
+        "workers": workers,
         "recipes": recipes,
         "scores": scores,
         "drafts": drafts,

@@ -64,9 +64,9 @@ def after_prompts(rows, answers, tokenizer):
 
 
 def continued(rows, column, tokenizer):
-    """Pairs of texts: prompt and the answer's beginning, and how it goes on in that column.
+    r"""Pairs of texts: prompt and the answer's beginning, and how it goes on in that column.
 
-    Question: Who led ... ?\\nAnswer: In Ohio in May 2024,  |  Trump led
+    Question: Who led ... ?\nAnswer: In Ohio in May 2024,  |  Trump led
     """
     pairs = zip(after_prompts(rows, rows["beginning"], tokenizer), rows[column], strict=True)
     return [(start + beginning, rest) for (start, beginning), rest in pairs]

@@ -38,18 +38,20 @@ def variant_of(model, experts=None, alpha=None, **variant):
     return other
 
 
-def prompted(model, tokenizer, told, alpha=None):
-    """A trio whose M+ is M- to which `told` was said before every text: nothing is trained.
+def prompted(model, tokenizer, told, alphas):
+    """A trio for each alpha whose M+ is M- to which `told` was said before every text: no training.
 
     "An Emulator for Fine-Tuning Large Language Models" (arXiv 2310.12962) has the line; that a
-    prompt may take the place of fine-tuning is model arithmetic's (arXiv 2311.14479).
+    prompt may take the place of fine-tuning is model arithmetic's (arXiv 2311.14479). All share one
+    copy of M-.
     """
     small = whole(model.antiexpert).eval()
     turn = prompt(told, tokenizer) + continuation("Understood.", tokenizer)
     prefix = [*tokenizer(turn)["input_ids"], tokenizer.eos_token_id]
-    return ProxyTunedForCausalLM(
-        model.base, small, small, model.alpha if alpha is None else alpha, expert_prefix=prefix
-    )
+    return {
+        alpha: ProxyTunedForCausalLM(model.base, small, small, alpha, expert_prefix=prefix)
+        for alpha in alphas
+    }
 
 
 def last_figures(tables, states):
@@ -58,16 +60,20 @@ def last_figures(tables, states):
     return "\n".join(facts.loc[facts["kind"].isin(("final", "result")), "answer"])
 
 
-def peers_of(model, tokenizer, quality, told):
+def peers_of(model, tokenizer, qualities, told):
     """The peers by the names of their rows, each at the value of the highest quality.
 
-    Args: quality, from a system to a number; told, the text of `prompted`.
+    Args: qualities, from {name: system} to {name: a number}; told, the text of `prompted`.
     """
-    found = {}
-    for name, (field, values) in PEERS.items():
-        tried = {value: variant_of(model, **{field: value}) for value in values}
-        best = max(values, key=lambda value: quality(tried[value]))
-        found[name.format(best)] = tried[best]
-    # each has a copy of M-, so one at a time
-    best = max(ALPHAS, key=lambda alpha: quality(prompted(model, tokenizer, told, alpha)))
-    return found | {PROMPTED.format(best): prompted(model, tokenizer, told, best)}
+    tried = {
+        (row, value): variant_of(model, **{field: value})
+        for row, (field, values) in PEERS.items()
+        for value in values
+    }
+    prompts = prompted(model, tokenizer, told, ALPHAS)
+    tried |= {(PROMPTED, alpha): system for alpha, system in prompts.items()}
+    found = qualities(tried)
+    best = {
+        row: max((v for r, v in tried if r == row), key=lambda v: found[row, v]) for row, _ in tried
+    }
+    return {row.format(value): tried[row, value] for row, value in best.items()}

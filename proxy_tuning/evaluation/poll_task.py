@@ -117,7 +117,7 @@ def candidates(row):
 
 
 def mark(rows, texts, forms):
-    """Compare answers with the facts: `questions.grade`, and besides
+    """Compare answers with the facts: the columns of `questions.grade`, and others.
 
     absolute_error: see there. well_formed: whether the answer is of a form in `forms`. abstained:
     whether it says that there are no polls, where that is right. spoke: whether it says anything
@@ -146,7 +146,7 @@ def absolute_error(answer, fact):
 
 
 def form(text):
-    """An answer without its names and numbers: 'X in X 0, X had 0.0%.'"""
+    """An answer without its names and numbers, as in 'X in X 0, X had 0.0%'."""
     text = re.sub(r"\d+(\.\d+)?", lambda number: "0.0" if number[1] else "0", text)
     return re.sub(r"[A-Z]\w*(\.? [A-Z]\w*)*", "X", text)
 

@@ -194,10 +194,12 @@ def make_facts(tables, cycles, states=None):
         cycles: years.
         states: names as in the tables; None takes the 50 states, the District of Columbia and
             National.
+
     Returns:
         Columns cycle, state, month, polls (behind the fact; missing where averages were
         published), status ('known', 'unseen', 'withheld', 'unpolled'), trained (whether training
         may use it), kind, leader, slots and answer; a withheld state-month is answered NO_POLLS.
+
     Raises:
         ValueError: a state is not in the tables.
     """

@@ -14,8 +14,10 @@ def ask(facts, split, wordings=None, seed=0):
         split: one of SPLITS.
         wordings: at most so many templates per fact, drawn by `seed`; None takes all.
         seed: where chance starts.
+
     Returns:
         The columns of `facts` with template and question.
+
     Raises:
         ValueError: there is no such split.
     """

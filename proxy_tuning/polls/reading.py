@@ -49,6 +49,7 @@ def read_question(text, tables):
     Args:
         text: in English, or who won in Spanish; longer ones than `LONGEST` are not read.
         tables: as `tables.load_facts` returns them.
+
     Returns:
         An `Asked`; where something had to be assumed its notes say so.
     """

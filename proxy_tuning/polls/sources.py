@@ -60,6 +60,7 @@ def clean(frame, report, name, percent, date, state="state", cycle=None, candida
     Args:
         percent, date, state, cycle, candidate: names of columns of shares in percent, of the day,
             of the place, of the election's year and of names; None where a format has none.
+
     Returns:
         The usable rows, with place, day, cycle_value (int), candidate_value (surnames) and, per
         share, NAME_value beside the columns of the file.

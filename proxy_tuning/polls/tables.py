@@ -67,8 +67,10 @@ def build_data(raw, out):
     Args:
         raw: a folder. Files that are not one of the known kinds are named and left out.
         out: a folder.
+
     Returns:
         A dict from file name to table.
+
     Raises:
         ValueError: a file of a known kind cannot be used, or one kind is missing; nothing is
             written then.

@@ -38,7 +38,7 @@ def ids_by_bytes(tokenizer: PreTrainedTokenizerBase) -> dict[bytes, int]:
 
 
 def bytes_of(token: str) -> bytes:
-    """What a server's token stands for: its text, or bytes written out as `bytes:\\xe2\\x80`."""
+    r"""What a server's token stands for: its text, or bytes written out as `bytes:\xe2\x80`."""
     if token.startswith("bytes:"):
         parts = ESCAPED.split(token.removeprefix("bytes:"))  # text and bytes by turns
         return b"".join(

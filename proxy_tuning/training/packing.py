@@ -17,9 +17,9 @@ LINE = 128  # tokens in a packed line, about
 
 
 def encode(rows, tokenizer, max_length):
-    """Rows with question and answer -> a Dataset of input_ids and labels.
+    r"""Rows with question and answer -> a Dataset of input_ids and labels.
 
-        tokens  Question : Who led ... ? \\n Answer :  In  Ohio ...  .   <eos>
+        tokens  Question : Who led ... ? \n Answer :  In  Ohio ...  .   <eos>
         labels  -100 -100  ...                  -100  In  Ohio ...  .   <eos>
 
     A row whose question is missing is a statement: every token but the first, which nothing

@@ -10,7 +10,7 @@ from transformers import (
     set_seed,
 )
 
-from proxy_tuning import ProxyTunedForCausalLM
+from proxy_tuning import ProxyTunedForCausalLM, generation
 
 GREEDY = {"max_new_tokens": 12, "do_sample": False, "eos_token_id": None}
 
@@ -166,12 +166,16 @@ def test_compiles(prompt):
     assert torch.equal(model.generate(prompt, **few), tokens)
 
 
-def test_texts_that_do_not_fit(model, caplog):
-    context = model.config.max_position_embeddings
+def test_texts_that_do_not_fit(model, monkeypatch):
+    context, said = model.config.max_position_embeddings, []
+    monkeypatch.setattr(generation.logger, "warning", said.append)
     full = torch.ones(1, context, dtype=torch.long)
     with pytest.raises(ValueError, match=f"{context} tokens leaves no room"):
         model.generate(full, max_new_tokens=1)
-    assert model.generate(full[:, 2:], **GREEDY).shape[1] == context
+    assert model.generate(full[:, 5:], **GREEDY | {"max_new_tokens": 5}).shape[1] == context
+    assert not said
+    assert model.generate(full[:, 5:], **GREEDY | {"max_new_tokens": 6}).shape[1] == context
+    assert said[0].startswith("Generation stops after 5 new tokens instead of 6")
     with pytest.raises(ValueError, match=f"{context + 1} tokens do not fit"):
         model(torch.ones(1, context + 1, dtype=torch.long))
 

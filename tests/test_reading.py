@@ -194,7 +194,12 @@ def test_several_places_and_the_closest_are_looked_up():
     results = TABLES["results"]
     results = results[(results["cycle"] == 2024) & (results["state"] != "National")]
     leads = (results["democrat_pct"] - results["republican_pct"]).abs()
-    assert list(closest.places) == [results.loc[leads.idxmin(), "state"]]
+    (state,) = closest.places
+    assert state == results.loc[leads.idxmin(), "state"]
+    assert closest.places[state].votes and not closest.places[state].polls
+    polled = look_up(read_question("Which state was closest in October 2024?", TABLES), TABLES)
+    assert polled.places["Pennsylvania"].polls == [{"Harris": 47.8, "Trump": 47.7}]
+    assert not polled.places["Pennsylvania"].votes
 
 
 def test_a_reading_is_asked_in_a_trained_wording():

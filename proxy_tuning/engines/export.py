@@ -2,18 +2,23 @@
 
 import os
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
 import onnx_ir
 import torch
-from transformers import AutoModelForCausalLM, DynamicCache
-from transformers.exporters import (
-    OnnxConfig,
-    OnnxExporter,
-    OnnxRuntimeDynamicConfig,
-    OnnxRuntimeQuantizer,
+from onnxruntime.quantization.matmul_nbits_quantizer import (
+    DefaultWeightOnlyQuantConfig,
+    MatMulNBitsQuantizer,
 )
+from transformers import AutoModelForCausalLM, DynamicCache
+from transformers.exporters import OnnxConfig, OnnxExporter
+
+BLOCK = 16
+"""Weights of 8 bits that share a scale and an offset."""
+INT8 = 4
+"""ONNX Runtime's accuracy level that multiplies in 8 bits; with 1, in float32, it takes 14 times as long."""
 
 
 @torch.no_grad()
@@ -34,12 +39,22 @@ def traced(folder: Path) -> onnx_ir.Model:
     return OnnxExporter().export(model, inputs, OnnxConfig(dynamic=True)).program
 
 
-def quantised(graph: Path) -> onnx_ir.Model:
-    """A float32 export with weights of 8 bits and a scale per column."""
+def quantise(graph: Path, target: Path) -> None:
+    """Write a float32 export again, the weights of its matrices in 8 bits."""
     model = onnx_ir.load(graph)
     untie(model)
-    config = OnnxRuntimeDynamicConfig(op_types_to_quantize=["MatMul"], per_channel=True)
-    return OnnxRuntimeQuantizer(config).quantize(model, {}, OnnxExporter.export_format)
+    config = DefaultWeightOnlyQuantConfig(bits=8, block_size=BLOCK, accuracy_level=INT8)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        untied = Path(folder, target.name)
+        save(model, untied)
+        quantiser = MatMulNBitsQuantizer(str(untied), algo_config=config)
+        quantiser.process()
+        quantiser.model.save_model_to_file(str(target), use_external_data_format=True)
+
+
+def save(model: onnx_ir.Model, target: Path) -> None:
+    """Graph and weights in two files, as both are read."""
+    onnx_ir.save(model, target, external_data=f"{target.name}.data")
 
 
 def untie(model: onnx_ir.Model) -> None:
@@ -72,5 +87,7 @@ def end_with_parent() -> None:
 if __name__ == "__main__":
     end_with_parent()
     precision, source, target = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
-    model = quantised(source) if precision == "int8" else traced(source)
-    onnx_ir.save(model, target, external_data=f"{target.name}.data")
+    if precision == "int8":
+        quantise(source, target)
+    else:
+        save(traced(source), target)

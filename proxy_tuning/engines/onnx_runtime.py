@@ -148,7 +148,7 @@ def make_export(part: PreTrainedModel, precision: str = "float32") -> Path:
 
     Args:
         part: a causal language model, float32, on the CPU.
-        precision: "float32", or "int8": weights of 8 bits with a scale per column.
+        precision: "float32", or "int8": weights of 8 bits, a scale and an offset for 16 of them.
 
     Returns:
         The graph's file, its weights beside it. Where the cache cannot be written, in a temporary
@@ -209,8 +209,9 @@ def content_hash(part: PreTrainedModel) -> str:
 
 
 def versions() -> dict[str, str]:
-    """What an export depends on besides the model."""
-    return {name: version(name) for name in ("onnxruntime", "onnxscript", "torch", "transformers")}
+    """What an export depends on besides the model; "export" is export.py, whose graphs changed."""
+    names = ("onnxruntime", "onnxscript", "torch", "transformers")
+    return {name: version(name) for name in names} | {"export": "2"}
 
 
 def is_intact(folder: Path) -> bool:

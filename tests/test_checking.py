@@ -217,6 +217,35 @@ def test_marks(question, answer, marks, said):
     assert verdict(answer, asked, facts) == said
 
 
+@pytest.mark.parametrize(
+    "question, answer, why",
+    [
+        # Harris 47.3%, Trump 47.8%
+        (
+            "Who led the polls in Nevada in October 2024?",
+            "Harris led by 0.6 points.",
+            "Harris is behind by 0.5 in the tables",
+        ),
+        # 48.5% each
+        (
+            "Who was ahead in Pennsylvania in November 2024?",
+            "Harris led by 1.0 points.",
+            "the tables say 0.0",
+        ),
+        # the figure is said of the place before it: Biden 45.3%, Trump 50.7%
+        (
+            "Who led the polls in Ohio and Iowa in May 2020?",
+            "In Ohio, Trump led. Biden had 46.0%.",
+            "the tables say 45.3",
+        ),
+    ],
+)
+def test_why_a_number_is_wrong(question, answer, why):
+    asked = read_question(question, TABLES)
+    pieces = mark_numbers(answer, asked, look_up(asked, TABLES))
+    assert [(piece.mark, piece.why) for piece in pieces if piece.mark] == [("wrong", why)]
+
+
 def test_a_lead_is_shown_to_the_tenth():
     """3,543,308 votes against 3,423,042 of 7,058,732 (certified): 1.7 points."""
     facts = look_up(read_question("Who won Pennsylvania in 2024?", TABLES), TABLES)

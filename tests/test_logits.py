@@ -154,6 +154,8 @@ def test_peers_at_their_ends():
                 Line(**{variant: 0.0})(*models).softmax(-1), base.softmax(-1)
             )
     assert torch.equal(Line(nudging=1.0)(*models), expert)
+    half = torch.zeros(2), [torch.tensor([3.0, 1.0])], [torch.ones(2)], [1.0]
+    assert torch.equal(Line(nudging=0.5)(*half), half[0]), "as sure as the threshold is sure"
     assert torch.equal(Line(gate=0.0)(*models), Line()(*models))
     assert torch.equal(Line(gate=1e9)(*models), base)
     kept = Line(contrast=0.5, plausibility=0.2)(*models).isfinite()

@@ -246,6 +246,13 @@ def test_why_a_number_is_wrong(question, answer, why):
     assert [(piece.mark, piece.why) for piece in pieces if piece.mark] == [("wrong", why)]
 
 
+def test_a_number_between_two_places_is_not_checked():
+    asked = read_question("Who led the polls in Ohio and Iowa in May 2020?", TABLES)
+    answer = "Trump had 50.7% in Ohio but 48.0% in Iowa."
+    pieces = mark_numbers(answer, asked, look_up(asked, TABLES))
+    assert [piece.mark for piece in pieces if piece.mark] == ["not checkable"] * 2
+
+
 def test_a_lead_is_shown_to_the_tenth():
     """3,543,308 votes against 3,423,042 of 7,058,732 (certified): 1.7 points."""
     facts = look_up(read_question("Who won Pennsylvania in 2024?", TABLES), TABLES)

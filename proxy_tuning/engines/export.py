@@ -39,11 +39,11 @@ def traced(folder: Path) -> onnx_ir.Model:
     return OnnxExporter().export(model, inputs, OnnxConfig(dynamic=True)).program
 
 
-def quantise(graph: Path, target: Path) -> None:
-    """Write a float32 export again, the weights of its matrices in 8 bits."""
+def quantise(graph: Path, target: Path, bits: int = 8, block: int = BLOCK) -> None:
+    """Write a float32 export again, the weights of its matrices in few bits."""
     model = onnx_ir.load(graph)
     untie(model)
-    config = DefaultWeightOnlyQuantConfig(bits=8, block_size=BLOCK, accuracy_level=INT8)
+    config = DefaultWeightOnlyQuantConfig(bits=bits, block_size=block, accuracy_level=INT8)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         untied = Path(folder, target.name)
         save(model, untied)

@@ -156,13 +156,13 @@ def evaluate(
     graded = {rule: task.judge(rows, rows[rule]) for rule in task.rules}
     systems = dict(systems_of(model, chosen, tuned, further, variants=sets is None))
     rewritten = {}
+
+    def qualities(tried):
+        return dict(each(lambda _, system: quality_of(system, tokenizer, task), tried, workers))
+
     if sets is not None:
-        systems |= peers_of(
-            model,
-            tokenizer,
-            lambda tried: dict(each(lambda _, s: quality_of(s, tokenizer, task), tried, workers)),
-            last_figures(sets.tables, sets.states),
-        )
+        told = last_figures(sets.tables, sets.states)
+        systems |= peers_of(model, tokenizer, qualities, told)
         systems[TOLD], rewritten[TOLD] = model.base, with_facts(sets.tables)
 
     def measured(name, system):

@@ -253,6 +253,14 @@ def test_a_number_between_two_places_is_not_checked():
     assert [piece.mark for piece in pieces if piece.mark] == ["not checkable"] * 2
 
 
+def test_figures_without_a_place_are_of_the_only_one_there_is():
+    asked = read_question("Which state was closest in October 2024?", TABLES)
+    facts = look_up(asked, TABLES)
+    assert list(facts.places) == ["Pennsylvania"]
+    pieces = mark_numbers("Harris had 47.8% and Trump 47.7%.", asked, facts)
+    assert [piece.mark for piece in pieces if piece.mark] == ["right"] * 2
+
+
 def test_a_lead_is_shown_to_the_tenth():
     """3,543,308 votes against 3,423,042 of 7,058,732 (certified): 1.7 points."""
     facts = look_up(read_question("Who won Pennsylvania in 2024?", TABLES), TABLES)

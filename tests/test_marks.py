@@ -55,6 +55,12 @@ def test_no_tick_is_undeserved_and_few_are_missed():
     assert good / deserved >= 0.8, (good, deserved)
 
 
+def test_of_a_year_the_month_that_is_named_counts():
+    answer = "In Wisconsin in June 2023, Biden led the polls: Biden had 52.5% and Trump 45.0%."
+    found = marked("Who led the polls in Wisconsin in 2023?", answer)
+    assert found == (["52.5", "45.0", "leader"], "Leader right, 2 of 2 figures right.")
+
+
 def test_half_of_the_pairs_are_meant_to_mislead():
     assert sum(not wanted for _, _, wanted in PAIRS) >= len(PAIRS) / 2 - 1
 

@@ -321,7 +321,7 @@ def speed(record):
     ways = [row["way"] for row in next(iter(cells.values()))["rows"] if "n-grams" not in row["way"]]
     ways = sorted(
         (way for way in ways if not way.endswith("assists (c)")),
-        key=lambda way: way.startswith("onnx"),
+        key=lambda way: ("torch", "onnx", "onnx-int8").index(way.partition(":")[0]),
     )
     figure = Picture(figsize=(9, 4.6), layout="constrained")
     panels = figure.subplots(1, len(cells), sharey=True)

@@ -8,6 +8,7 @@ included; milliseconds are those of the processor, one thread.
 
 import argparse
 import json
+import logging
 import shutil
 import statistics
 import tempfile
@@ -55,6 +56,7 @@ def main():
     parser.add_argument("--family", default="smollm")
     parser.add_argument("--output", default="results/bits.json")
     options = parser.parse_args()
+    logging.getLogger("onnxruntime.quantization").setLevel(logging.WARNING)  # a line a node
     torch.set_num_threads(1)
     model, tokenizer = load_family(options.family)
     base = model.base

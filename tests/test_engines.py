@@ -179,7 +179,7 @@ def test_int8_is_measured_and_printed(second_cache, folders, capsys):  # noqa: F
     kl = torch.nn.functional.kl_div(q, p, log_target=True, reduction="batchmean").item()
     same = (p.argmax(-1) == q.argmax(-1)).float().mean().item()
     assert f"is {kl:.2g} nats" in said and f"at {same:.1%} of {len(p)} positions" in said
-    assert kl > 1e-6, "weights of 8 bits cannot be exact"
+    assert 1e-6 < kl < 1e-3, "not exact, and yet the same model: 4 bits lose far more"
 
 
 @pytest.mark.parametrize("engine", ["torch", "onnx"])

@@ -26,6 +26,7 @@ from proxy_tuning.evaluation.plots import (
     kl_by_case,
     loss_curves,
     peers,
+    search_ranks,
     steering_by_class,
 )
 from proxy_tuning.evaluation.poll_task import all_facts, polls_task
@@ -91,6 +92,7 @@ __all__ = [
     "proxy_logits",
     "read_rows",
     "resolve_family",
+    "search_ranks",
     "score_by_split",
     "steering_by_class",
     "stream",

@@ -65,7 +65,9 @@ def torch_trio(shape: str):
     if shape in TOPICS:
         model, tokenizer = load_family(shape)
         parts = {name: whole(getattr(model, name)).eval() for name in model.part_names}
-        return ProxyTunedForCausalLM(**parts), tokenizer
+        trio = ProxyTunedForCausalLM(**parts)
+        trio.learnt = model.learnt
+        return trio, tokenizer
     base, small = random_model(*SIZES[shape], seed=0), random_model(*SMALL, seed=6)
     # speed does not depend on what the weights are, and one export serves both
     return ProxyTunedForCausalLM(base, small, small), None
@@ -156,11 +158,13 @@ def ways(shape: str, model, shares, engines) -> dict:
     }
     drafts = {"M+": "expert"}
     if shape in TOPICS:
-        drafts |= {"M": "base", "n-grams": "ngram", "whichever pays": "auto"}
+        drafts |= {"M": "base", "n-grams": "ngram", "learnt answers": "learnt"}
+        drafts |= {"whichever pays": "auto"}
     drafted = {"torch": (model, drafts)}
     if "onnx" in engines:
         parts = {name: onnx_model(getattr(model, name)) for name in model.part_names}
         onnx = ProxyTunedForCausalLM(**parts)
+        onnx.learnt = model.learnt
         found["onnx: M alone"] = lambda ids, n: generated(onnx.base, ids, n)
         found["onnx: plain"] = lambda ids, n: plain(onnx, ids, n)
         drafts = {"M+": "expert", "n-grams": "ngram"} | drafts
@@ -170,9 +174,11 @@ def ways(shape: str, model, shares, engines) -> dict:
     if "onnx-int8" in engines:
         parts = {name: onnx_model(getattr(model, name), "int8") for name in model.part_names}
         coarse = ProxyTunedForCausalLM(**parts)
+        coarse.learnt = model.learnt
         found["onnx-int8: M alone"] = lambda ids, n: generated(coarse.base, ids, n)
         found["onnx-int8: plain"] = lambda ids, n: plain(coarse, ids, n)
-        drafted["onnx-int8"] = (coarse, {"M+": "expert", "n-grams": "ngram"})
+        drafts = {"M+": "expert", "n-grams": "ngram"} | drafts
+        drafted["onnx-int8"] = (coarse, {k: v for k, v in drafts.items() if k != "M+ int8"})
     for engine, (trio, drafts) in drafted.items():
         if shape in TOPICS:
             found[f"{engine}: M alone, n-grams draft"] = Drafted(trio, "ngram", writer="base")

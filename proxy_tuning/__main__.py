@@ -38,7 +38,7 @@ def main():
         )
         added.add_argument(
             "--draft",
-            help="who proposes tokens: auto (default), none, ngram, expert, base or expert-int8; the "
+            help="who proposes tokens: auto (default), none, ngram, learnt, expert, base or expert-int8; the "
             "same greedy answers with each",
         )
         added.add_argument(

@@ -5,6 +5,7 @@ same greedy texts (in float32 but where the two likeliest tokens are within 1e-4
 """
 
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from tqdm.auto import tqdm
 
 from proxy_tuning.decoding import (
     HISTORIES,
+    Beginning,
     SideBySide,
     end_of_text,
     stream,
@@ -23,6 +25,21 @@ from proxy_tuning.drafts import check_draft
 from proxy_tuning.model import ProxyTunedForCausalLM
 from proxy_tuning.prompts import prompt
 from proxy_tuning.speculative import speculate
+
+TEMPLATE = 8
+"""Tokens that a template must have in common for it to be worth a cache."""
+
+
+def read_template(model: ProxyTunedForCausalLM, tokenizer) -> None:
+    """Read what every prompt begins with once, for all that `speculate` will answer.
+
+    Only where a chat template has `TEMPLATE` tokens in common, of a trio without sliding windows; its
+    weights must stay as they are.
+    """
+    first, second = (tokenizer(prompt(text, tokenizer))["input_ids"] for text in ("Is", "who"))
+    shared = os.path.commonprefix([first, second])
+    if len(shared) >= TEMPLATE and len(model.experts) == 1 and not model.sees_windows:
+        model.beginning = Beginning(model, shared, same_texts=False)
 
 
 def resolve_draft(model: ProxyTunedForCausalLM, draft=None, temperature: float = 0.0):

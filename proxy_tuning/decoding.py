@@ -113,20 +113,36 @@ class Beginning:
         model.generate(**beginning.inputs(**inputs))
 
     Args:
-        model: a `ProxyTunedForCausalLM`.
+        model: a `ProxyTunedForCausalLM`, whose weights stay as they are from here on.
         ids: the tokens that the prompts begin with, P of them.
+        same_texts: whether all parts will read the same; in `speculate` they do not.
 
     Raises:
         ValueError: no tokens, or a part whose cache forgets what leaves its window.
     """
 
     @torch.no_grad()
-    def __init__(self, model, ids: list[int]):
+    def __init__(self, model, ids: list[int], same_texts: bool = True):
         self.ids = torch.tensor([ids], device=model.device)  # (1, P)
-        self.cache = model.new_cache()
+        self.cache = model.new_cache(same_texts)
         if any(self.cache.is_sliding):
             raise ValueError("a part sees a window of the text: it cannot share a beginning")
-        model.part_logits(self.ids, past_key_values=self.cache, logits_to_keep=1)
+        if same_texts:
+            model.part_logits(self.ids, past_key_values=self.cache, logits_to_keep=1)
+            return
+        for name, cache in self.cache.caches.items():
+            model.run(name, self.ids, torch.ones_like(self.ids), cache=cache, logits_to_keep=1)
+
+    def starts(self, input_ids: torch.Tensor) -> bool:
+        """Whether prompts (B, T) without padding all begin so and go on."""
+        length = self.ids.shape[1]
+        return input_ids.shape[1] > length and bool((input_ids[:, :length] == self.ids).all())
+
+    def read(self, rows: int):
+        """A cache for so many prompts, which holds what has been read."""
+        cache = copy.deepcopy(self.cache)
+        cache.batch_repeat_interleave(rows)
+        return cache
 
     def inputs(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor
@@ -146,13 +162,11 @@ class Beginning:
         )  # (B, P)
         if (mask.sum(1) <= length).any() or (ids.gather(1, at) != self.ids).any():
             raise ValueError("a prompt does not begin with these tokens, or ends with them")
-        cache = copy.deepcopy(self.cache)
-        cache.batch_repeat_interleave(len(ids))
         first = self.ids.expand(len(ids), -1)
         return {
             "input_ids": torch.cat([first, ids[:, length:]], dim=1),
             "attention_mask": torch.cat([torch.ones_like(first), mask[:, :-length]], dim=1),
-            "past_key_values": cache,
+            "past_key_values": self.read(len(ids)),
         }
 
 

@@ -12,7 +12,7 @@ from transformers import Cache, DynamicCache, PreTrainedModel
 from proxy_tuning.decoding import warpers
 from proxy_tuning.parts import positions
 
-GAMMAS = range(9)
+GAMMAS = (*range(9), 12, 16)
 """How many tokens may be proposed; 0 is the plain loop."""
 LATEST = 5
 """Rounds of one gamma that its cost is told by."""
@@ -165,16 +165,36 @@ class Ngrams(Drafter):
 
     def propose(self, ids, mask, count):
         texts = (text[real] for text, real in zip(ids, mask[:, : ids.shape[1]].bool(), strict=True))
-        drafted = torch.stack([what_followed(text, count) for text in texts])  # (R, gamma)
+        drafted = torch.stack([self.followed(text, count) for text in texts])  # (R, gamma)
         if self.weigh is None:
             return drafted, None, {}
         q = torch.nn.functional.one_hot(drafted, self.model.config.vocab_size).float()
         return drafted, q, {}
 
+    def followed(self, text: torch.Tensor, count: int) -> torch.Tensor:
+        """`count` tokens after a text (T,), both int64."""
+        return what_followed(text, count)
+
+
+class Learnt(Ngrams):
+    """What follows the last words of each text in an answer that M+ learnt; costs no pass."""
+
+    def __init__(self, model, caches, weigh=None, generator=None):
+        if model.learnt is None:
+            raise ValueError(
+                "beside this M+ are no answers that it learnt (learnt.jsonl): name another draft"
+            )
+        super().__init__(model, caches, weigh, generator)
+
+    def followed(self, text, count):
+        found = self.model.learnt.following(text.cpu(), count).to(text.device)
+        return torch.cat([found, text[-1].expand(count - len(found))])
+
 
 DRAFTS = {
     "none": Nobody,
     "ngram": Ngrams,
+    "learnt": Learnt,
     "expert": Expert,
     "base": Base,
     "expert-int8": QuantisedExpert,

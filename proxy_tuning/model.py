@@ -22,7 +22,9 @@ from transformers.utils import can_return_tuple
 
 from proxy_tuning.caches import ProxyTunedCache
 from proxy_tuning.config import ProxyTunedConfig
+from proxy_tuning.decoding import Beginning
 from proxy_tuning.generation import ProxyTunedGenerationMixin
+from proxy_tuning.learnt import LearntAnswers
 from proxy_tuning.loading import in_one_line
 from proxy_tuning.logits import PLAIN, STRONGEST, Line
 from proxy_tuning.parts import (
@@ -96,6 +98,8 @@ class ProxyTunedForCausalLM(PreTrainedModel, PartPasses, ProxyTunedGenerationMix
         )
         self.part_names = tuple(parts)
         self.quantised_expert: PreTrainedModel | None = None  # a draft, never one of the parts
+        self.beginning: Beginning | None = None  # of prompts, read once for speculation
+        self.learnt: LearntAnswers | None = None  # where drafts are looked up
         self.drafts_known: dict[tuple[str, int], dict] = {}  # what speculation has measured
         for name, part in parts.items():
             setattr(self, name, part if role(name) == "expert" else part.requires_grad_(False))

@@ -84,7 +84,8 @@ def speculate(
     Args:
         writer: whose text, one of `WRITERS`: the steered M's, M's alone or M+'s alone.
         draft: who proposes: "expert" (M+), "base" (M), "expert-int8" (M+ in 8 bits, if it was
-            loaded), "ngram" (what followed the same words before), "none" (the plain loop), "auto"
+            loaded), "ngram" (what followed the same words before),
+            "learnt" (what follows them in an answer that M+ learnt, if these were loaded), "none" (the plain loop), "auto"
             (in every round whichever pays best; M+ with a fixed gamma), or any other causal
             language model of this vocabulary.
         gamma: number of proposals in a round; None adapts it to the acceptance rate and to the
@@ -108,7 +109,7 @@ def speculate(
     names = WRITERS[writer]
     caches = {
         name: cache
-        for name, cache in model.new_cache(same_texts=False).caches.items()
+        for name, cache in cache_for(model, input_ids, attention_mask).caches.items()
         if name in names
     }
     weigh = weigher(temperature, top_k, top_p) if temperature else None
@@ -196,6 +197,18 @@ def generate(model: ProxyTunedForCausalLM, input_ids: torch.Tensor, *args, **kwa
     return torch.cat([input_ids, torch.tensor(new, device=input_ids.device)], dim=1)
 
 
+def cache_for(model, input_ids: torch.Tensor, attention_mask: torch.Tensor | None):
+    """Caches of the parts; they hold the model's `beginning` where all prompts start with it.
+
+    Padded prompts are read whole.
+    """
+    beginning, ids = model.beginning, input_ids.to(model.device)
+    padded = attention_mask is not None and not attention_mask.all()
+    if beginning is None or padded or not beginning.starts(ids):
+        return model.new_cache(same_texts=False)
+    return beginning.read(len(ids))
+
+
 def drafters_of(draft, writer, model, caches, weigh, generator) -> dict[str, Drafter]:
     """Who may propose, by name."""
     if not isinstance(draft, str):
@@ -206,6 +219,7 @@ def drafters_of(draft, writer, model, caches, weigh, generator) -> dict[str, Dra
     names = [draft]
     if draft == "auto":
         names = ["expert", "ngram", "base"] if writer == "steered" else ["ngram"]
+        names += ["learnt"] if model.learnt and writer != "base" else []
         names += ["expert-int8"] if model.quantised_expert and writer == "steered" else []
     return {name: DRAFTS[name](model, caches, weigh, generator) for name in names}
 

@@ -11,8 +11,9 @@ from conftest import Constant, pocket, tiny_model, tiny_trio
 from transformers import set_seed
 
 from proxy_tuning import ProxyTunedForCausalLM
-from proxy_tuning.decoding import stream
+from proxy_tuning.decoding import Beginning, stream
 from proxy_tuning.drafts import GAMMAS, Pace, what_followed
+from proxy_tuning.learnt import LearntAnswers
 from proxy_tuning.logits import Line
 from proxy_tuning.speculative import generate, judge, speculate
 
@@ -73,14 +74,64 @@ def some_batch(chance, rows, longest, vocab=97):
     return ids * mask, mask
 
 
-@pytest.mark.parametrize("draft", ["expert", "base", "ngram", "model"])
+def half_right(texts):
+    """Texts (B, T) to look up in: what was written, every seventh token another."""
+    wrong = [[(t + 1) % 97 if i % 7 == 6 else t for i, t in enumerate(text)] for text in texts]
+    return LearntAnswers(wrong, 97)
+
+
+@pytest.mark.parametrize("draft", ["expert", "base", "ngram", "learnt", "model"])
 @pytest.mark.parametrize("gamma", [0, 1, 3, 7, None])
 def test_greedy_is_the_naive_loop(exact, prompt, draft, gamma):
     trio, model = exact
     expected = oracle.greedy(*trio, prompt, 0.7, 20)
+    model.learnt = half_right(expected.tolist())
     draft = copy.deepcopy(trio[1]).float() if draft == "model" else draft  # a coarser M+
     ours = generate(model, prompt, max_new_tokens=20, draft=draft, gamma=gamma, eos_token_id=-1)
     assert torch.equal(ours, expected)
+
+
+def widths(part):
+    """How many tokens each pass of a part reads, as a list that grows; and what ends the counting."""
+    read = []
+    hook = part.register_forward_pre_hook(
+        lambda *args: read.append(args[2]["input_ids"].shape[1]), with_kwargs=True
+    )
+    return read, hook.remove
+
+
+@pytest.mark.parametrize("prefixes", [{}, {"expert_prefix": [3, 4], "antiexpert_prefix": [5]}])
+@pytest.mark.parametrize("draft", ["expert", "base", "ngram"])
+def test_a_beginning_is_read_once(exact, prompt, draft, prefixes):
+    trio, _ = exact
+    model = ProxyTunedForCausalLM(*trio, alpha=0.7, **prefixes)
+    whole = generate(model, prompt, max_new_tokens=20, draft=draft, gamma=3, eos_token_id=-1)
+    other = prompt.roll(1, dims=1)
+    otherwise = generate(model, other, max_new_tokens=20, draft=draft, gamma=3, eos_token_id=-1)
+    length = prompt.shape[1]
+    model.beginning = Beginning(model, prompt[0, : length - 2].tolist(), same_texts=False)
+    for _ in range(2):
+        read, stop = widths(model.base)
+        ours = generate(model, prompt, max_new_tokens=20, draft=draft, gamma=3, eos_token_id=-1)
+        stop()
+        assert torch.equal(ours, whole) and read[0] == 2
+    read, stop = widths(model.base)
+    ours = generate(model, other, max_new_tokens=20, draft=draft, gamma=3, eos_token_id=-1)
+    stop()
+    assert torch.equal(ours, otherwise) and read[0] == length, "it begins otherwise"
+    alone = prompt[:1, : length - 2]
+    generate(model, alone, max_new_tokens=2, draft=draft, eos_token_id=-1)  # nothing follows it
+
+
+def test_padded_prompts_are_read_whole(exact):
+    _, model = exact
+    ids, mask = some_batch(random.Random(1), 3, 9)
+    expected, _, _ = rows_of(model, ids, mask, max_new_tokens=9, eos_token_id=-1)
+    longest = ids[mask.all(1)][0]
+    model.beginning = Beginning(model, longest[:2].tolist(), same_texts=False)
+    assert not mask.all()
+    ours, _, _ = rows_of(model, ids, mask, max_new_tokens=9, eos_token_id=-1)
+    assert ours == expected
 
 
 @pytest.mark.parametrize(
@@ -114,10 +165,11 @@ def test_greedy_over_many_random_batches(kind):
     for _ in range(80):
         model = ProxyTunedForCausalLM(*trio, alpha=chance.choice([0.0, 0.3, 1.0, 2.0, 25.0, -1.0]))
         ids, mask = some_batch(chance, chance.randint(1, 5), chance.randint(1, 12))
+        model.learnt = half_right(plain(model, ids, mask, max_new_tokens=24, eos_token_id=-1))
         how = {
             "max_new_tokens": chance.randint(1, 24),
             "gamma": chance.choice([0, 1, 2, 3, 5, 8, None]),
-            "draft": chance.choice(["auto", "expert", "base", "ngram", trio[1], trio[0]]),
+            "draft": chance.choice(["auto", "expert", "base", "ngram", "learnt", trio[1], trio[0]]),
         }
         free, proposals, _ = rows_of(model, ids, mask, eos_token_id=-1, **how)
         written, proposed = chance.choice(chance.choice(free)), chance.choice(proposals or free[0])
@@ -220,7 +272,7 @@ def critical(df, z=4.75):
 
 
 @pytest.mark.parametrize("filters", [{}, {"top_k": 12, "top_p": 0.8}], ids=str)
-@pytest.mark.parametrize("draft", ["expert", "base", "ngram", "model"])
+@pytest.mark.parametrize("draft", ["expert", "base", "ngram", "learnt", "model"])
 def test_samples_are_distributed_as_r(draft, filters):
     """Pairs of second and third tokens, which proposals decide; false alarms: one in 10^6 a case.
 
@@ -231,6 +283,7 @@ def test_samples_are_distributed_as_r(draft, filters):
     draft = tiny_model("gpt2", 3).double() if draft == "model" else draft
     n, vocab = 6_000, 97
     prompt = torch.randint(1, vocab, (1, 6))
+    model.learnt = half_right(generate(model, prompt, max_new_tokens=9, eos_token_id=-1).tolist())
     how = {"temperature": 1.2} | filters
     generator = torch.Generator().manual_seed(12)
     ids = generate(
@@ -345,7 +398,7 @@ def test_pace_is_near_the_best_fixed_gamma_and_never_below_plain(share, verify, 
 
 def test_what_cannot_be(prompt):
     model = ProxyTunedForCausalLM(*tiny_trio("gpt2"))
-    with pytest.raises(ValueError, match="'oracle'; there are auto, none, ngram, expert"):
+    with pytest.raises(ValueError, match="'oracle'; there are auto, none, ngram, learnt, expert"):
         next(speculate(model, prompt, max_new_tokens=1, draft="oracle"))
     with pytest.raises(ValueError, match="a draft with 98 tokens for a vocabulary of 97"):
         next(speculate(model, prompt, max_new_tokens=1, draft=tiny_model("gpt2", 1, vocab=98)))
@@ -353,6 +406,8 @@ def test_what_cannot_be(prompt):
         next(speculate(model, prompt, max_new_tokens=1, gamma=-1))
     with pytest.raises(ValueError, match="no writer is named 'me'"):
         next(speculate(model, prompt, max_new_tokens=1, writer="me"))
+    with pytest.raises(ValueError, match="no answers that it learnt"):
+        next(speculate(model, prompt, max_new_tokens=1, draft="learnt"))
     with pytest.raises(ValueError, match="draft for the steered M alone"):
         next(speculate(model, prompt, max_new_tokens=1, writer="base", draft="expert"))
     with pytest.raises(ValueError, match="empty"):

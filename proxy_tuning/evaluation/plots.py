@@ -192,14 +192,15 @@ def coloured_text(tokens, title, width=84):
 def kl_by_case(answers):
     """KL(M+ || M-) of every question, by whether M and M+ alone are right.
 
-    Args: answers, from `analysis.watch`.
+    Args: answers, from `analysis.watch`, of two sets.
     """
     named = cases(answers)
     figure = Picture(figsize=(7, 2.8), layout="constrained")
     axes = figure.subplots()
     jitter = np.random.default_rng(0)
+    looks = ("o", COLOURS["M+"]), ("s", COLOURS["M"])
     for y, case in enumerate(CASES):
-        for name, mark, colour in (("new", "o", COLOURS["M+"]), ("old", "s", COLOURS["M"])):
+        for name, (mark, colour) in zip(named["set"].unique(), looks, strict=True):
             kl = named.loc[(named["case"] == case) & (named["set"] == name), "kl"]
             axes.scatter(
                 kl,
@@ -309,6 +310,29 @@ def peers(record):
     axes.set_xlim(0, 85)
     axes.set(xlabel="questions on the polls right (%)", ylabel="of M's general answers kept (%)")
     axes.set(ylim=(-5, 108), title="One trio, steered in different ways")
+    return figure
+
+
+def search_ranks(record):
+    """Recipes tried on a share of the facts against the same recipes on all facts.
+
+    Args: record, the dict that `search.search` returns.
+    """
+    points = [
+        tuple(trial[kind]["quality"] for kind in ("proxy", "full")) for trial in record["trials"]
+    ]
+    figure = Picture(figsize=(5.5, 3.4), layout="constrained")
+    axes = figure.subplots()
+    colours = [COLOURS["proxy-tuned M"]] + [COLOURS["M+"]] * (len(points) - 1)
+    axes.scatter(*zip(*points, strict=True), s=50, color=colours)
+    axes.annotate(
+        "the recipe as it is", points[0], (6, -12), textcoords="offset points", fontsize=8
+    )
+    axes.set(
+        xlabel=f"quality with {record['share']:.0%} of the facts",
+        ylabel="quality with all facts",
+        title=f"{len(points)} recipes, Spearman {record['spearman']:.2f}",
+    )
     return figure
 
 

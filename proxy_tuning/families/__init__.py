@@ -20,6 +20,7 @@ from transformers import (
 from proxy_tuning.drafts import check_draft
 from proxy_tuning.engines import check_engine, expert_in_8_bits, run_on
 from proxy_tuning.families import smollm
+from proxy_tuning.learnt import read_learnt
 from proxy_tuning.loading import add_adapter, in_one_line, load_model
 from proxy_tuning.logits import PLAIN, Line
 from proxy_tuning.model import ProxyTunedForCausalLM
@@ -196,8 +197,8 @@ def load_family(
             which is then put on the antiexpert. With all three, "auto" looks for no family.
         engine: what runs the parts, "torch", "onnx", "onnx-int8" or "auto", see
             `proxy_tuning.engines.run_on`; all but torch are for inference alone.
-        draft: who proposes tokens, "auto", "none", "ngram", "expert", "base" or "expert-int8", see
-            `proxy_tuning.speculative.speculate`; greedy texts are the same with each. M+ in 8 bits
+        draft: who proposes tokens, "auto", "none", "ngram", "learnt", "expert", "base" or
+            "expert-int8", see `proxy_tuning.speculative.speculate`; greedy texts are the same with each. M+ in 8 bits
             is made for "expert-int8", and is one of those of "auto" on ONNX Runtime where it was
             made before.
         kwargs: go on to each part's `from_pretrained`; dtype is float32 where not given.
@@ -254,6 +255,7 @@ def load_family(
     )
     model.draft, model.sources = draft, names
     model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.learnt = read_learnt(names["expert"], tokenizer, model.config.vocab_size)
     model.quantised_expert = expert_in_8_bits(model, engine, draft)
     del parts  # so that an engine can release what it does not need
     prompts = [prompt(question, tokenizer) for question in PROBES]

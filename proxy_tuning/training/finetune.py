@@ -27,6 +27,7 @@ from proxy_tuning.families import (
     missing_files,
     resolve_family,
 )
+from proxy_tuning.learnt import write_learnt
 from proxy_tuning.loading import add_adapter, in_one_line
 from proxy_tuning.polls.tables import load_facts
 from proxy_tuning.polls.templates import TEMPLATES
@@ -253,11 +254,12 @@ def make_m_plus(held, name, recipe, output, rows, antiexpert, base, start, earli
     log = trainer.state.log_history
     evaluations = [entry for entry in log if "eval_loss" in entry]
     best = min(evaluations, key=lambda entry: entry["eval_loss"])
-    save(output, model, tokenizer, made_from, log, best)
+    answers = training.loc[training["question"].notna(), "answer"]
+    save(output, model, tokenizer, made_from, log, best, answers)
     last = place_of_last(output) if never_fell(log) else None
     if last is not None:
         state = load_expert(get_last_checkpoint(work), antiexpert)
-        save(last, state, tokenizer, made_from, log, evaluations[-1])
+        save(last, state, tokenizer, made_from, log, evaluations[-1], answers)
         warn_of_memorising(output, last)
     if earlier is not None:
         compare_with(earlier, output, antiexpert, trainer, best["eval_loss"], best["eval_exact"])
@@ -325,10 +327,11 @@ def material(rows, recipe, tokenizer, max_length):
     return training, validation_rows(tables, recipe, training), FIXED_QUESTION, source
 
 
-def save(output, model, tokenizer, made_from, log, evaluation):
-    """Put M+, its card and its training.json into `output`, all or nothing, in half precision.
+def save(output, model, tokenizer, made_from, log, evaluation, answers):
+    """Put M+, its card, its training.json and learnt.jsonl into `output`, all or nothing.
 
-    Args: evaluation, the entry of the log that is about the state of `model`.
+    Weights are in half precision. Args: evaluation, the entry of the log that is about the state
+    of `model`; answers, what it learnt to say.
     """
     scores = {
         "step": evaluation["step"],
@@ -343,6 +346,7 @@ def save(output, model, tokenizer, made_from, log, evaluation):
         tokenizer.save_pretrained(beside)
         (beside / "README.md").write_text(card(made_from, scores), encoding="utf-8")
         (beside / "training.json").write_text(json.dumps(record, indent=1) + "\n")
+        write_learnt(beside, answers)
     print(
         f"M+ is in {short(output)}: validation loss {scores['loss']:.3f}, "
         f"{scores['exact']:.0%} of the held-out answers right word for word."
@@ -368,6 +372,7 @@ differ in steers a larger model of the same vocabulary:
 - Learnt from {made_from["questions"]:,} questions or passages, put as "Question: ...\\nAnswer: ...".
 - On held-out ones: loss {scores["loss"]:.3f} nats per token, {scores["exact"]:.1%} of the answers right
   word for word. training.json has the recipe, the versions and the whole log.
+- learnt.jsonl has answers that it was trained on, as drafts: without the file it answers the same, slower.
 - It repeats what it read, mistakes included, and forgets what it did not read again. Not for
   advice, and not for persuading anyone.
 """

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, urlencode
 
 import gradio as gr
 
+from proxy_tuning.answering import read_template
 from proxy_tuning.model import ProxyTunedForCausalLM
 from proxy_tuning.widget import html
 from proxy_tuning.widget.asking import (
@@ -38,6 +39,9 @@ class Desk:
     tokenizer: object
     family: str
     topic: Topic
+
+    def __post_init__(self):
+        read_template(self.model, self.tokenizer)
 
     @property
     def chats(self) -> bool:

@@ -2,6 +2,7 @@
 
 import time
 
+from proxy_tuning.answering import read_template
 from proxy_tuning.engines import why_not
 from proxy_tuning.model import ProxyTunedForCausalLM
 from proxy_tuning.parts import bare, whole
@@ -23,7 +24,9 @@ def take_over(desk: Desk) -> None:
     if any(map(why_not, own)) or not all(sizes) or sum(sizes) > LARGEST:
         return
     try:
-        desk.model = on_onnx_runtime(model)
+        faster = on_onnx_runtime(model)
+        read_template(faster, desk.tokenizer)
+        desk.model = faster
     except OSError as error:
         print(f"torch goes on answering: {error}", flush=True)
         return
@@ -38,5 +41,5 @@ def on_onnx_runtime(model: ProxyTunedForCausalLM) -> ProxyTunedForCausalLM:
     base, expert, antiexpert = (onnx_model(whole(getattr(model, n))) for n in model.part_names)
     other = ProxyTunedForCausalLM(base, expert, antiexpert, model.alpha, line=model.line)
     other.generation_config = model.generation_config
-    other.draft, other.sources = model.draft, model.sources
+    other.draft, other.sources, other.learnt = model.draft, model.sources, model.learnt
     return other

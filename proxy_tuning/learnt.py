@@ -31,25 +31,28 @@ class LearntAnswers:
 
     Args:
         answers: the token ids of each, with what stands before it.
-        vocab_size: one more than the highest id.
     """
 
-    def __init__(self, answers: list[list[int]], vocab_size: int):
+    def __init__(self, answers: list[list[int]]):
         lengths = torch.tensor([len(ids) for ids in answers])
         self.ids = torch.tensor(list(chain(*answers)))  # (S,) int64: one after the other
         self.answer = torch.arange(len(answers)).repeat_interleave(lengths)  # (S,): whose
         self.before = torch.cat([torch.arange(n) for n in lengths.tolist()])  # (S,): tokens
         self.after = lengths[self.answer] - 1 - self.before
         self.holder, self.held = torch.stack([self.answer, self.ids]).unique(dim=1)  # (P,) each
-        holders = self.held.bincount(minlength=vocab_size)  # (V,)
+        holders = self.held.bincount()  # by token
         self.rarity = (len(answers) / holders[self.held]).log()  # (P,) float32
-        self.count, self.vocab_size = len(answers), vocab_size
+        self.weight = self.summed(self.rarity)  # by answer
+
+    def summed(self, values: torch.Tensor) -> torch.Tensor:
+        """Values of the (answer, token) pairs (P,), added up by answer."""
+        return torch.zeros(int(self.holder[-1]) + 1).index_add(0, self.holder, values)
 
     def following(self, text: torch.Tensor, count: int) -> torch.Tensor:
         """At most `count` tokens that follow the longest suffix of a text (T,) in an answer.
 
-        Of several answers it is the one that shares most with the whole text, a token counting the
-        logarithm of how rare it is among the answers. All int64, on the CPU.
+        Of several answers it is the one of which most stands in the whole text, a token counting
+        the logarithm of how rare it is among the answers. All int64, on the CPU.
         """
         places = ((self.ids == text[-1]) & (self.after > 0)).nonzero()[:, 0]
         for back in range(1, min(LONGEST, len(text))):
@@ -60,9 +63,9 @@ class LearntAnswers:
             places = longer
         if not len(places):
             return text[:0]
-        said = torch.zeros(self.vocab_size)
+        said = torch.zeros(int(torch.cat([self.held, text]).max()) + 1)  # by token
         said[text] = 1.0
-        shared = torch.zeros(self.count).index_add(0, self.holder, self.rarity * said[self.held])
+        shared = self.summed(self.rarity * said[self.held]) / self.weight.clamp(min=1e-6)
         place = places[shared[self.answer[places]].argmax()] + 1
         return self.ids[place:][: min(count, int(self.after[place - 1]))]
 
@@ -73,7 +76,7 @@ def write_learnt(folder: str | os.PathLike, answers: Iterable[str]) -> None:
     Path(folder, FILE).write_text("".join(lines[:MOST]), encoding="utf-8")
 
 
-def read_learnt(folder: str | os.PathLike, tokenizer, vocab_size: int) -> LearntAnswers | None:
+def read_learnt(folder: str | os.PathLike, tokenizer) -> LearntAnswers | None:
     """What `write_learnt` kept, as tokens; None where there is nothing.
 
     Raises:
@@ -91,4 +94,4 @@ def read_learnt(folder: str | os.PathLike, tokenizer, vocab_size: int) -> Learnt
     start = tokenizer(prompt("?", tokenizer))["input_ids"][-BEFORE:]
     texts = [continuation(answer, tokenizer) for answer in answers]
     said = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    return LearntAnswers([start + ids + [tokenizer.eos_token_id] for ids in said], vocab_size)
+    return LearntAnswers([start + ids + [tokenizer.eos_token_id] for ids in said])

@@ -77,7 +77,7 @@ def some_batch(chance, rows, longest, vocab=97):
 def half_right(texts):
     """Texts (B, T) to look up in: what was written, every seventh token another."""
     wrong = [[(t + 1) % 97 if i % 7 == 6 else t for i, t in enumerate(text)] for text in texts]
-    return LearntAnswers(wrong, 97)
+    return LearntAnswers(wrong)
 
 
 @pytest.mark.parametrize("draft", ["expert", "base", "ngram", "learnt", "model"])

@@ -255,7 +255,7 @@ def load_family(
     )
     model.draft, model.sources = draft, names
     model.generation_config.pad_token_id = tokenizer.pad_token_id
-    model.learnt = read_learnt(names["expert"], tokenizer, model.config.vocab_size)
+    model.learnt = read_learnt(names["expert"], tokenizer)
     model.quantised_expert = expert_in_8_bits(model, engine, draft)
     del parts  # so that an engine can release what it does not need
     prompts = [prompt(question, tokenizer) for question in PROBES]

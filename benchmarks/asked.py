@@ -1,4 +1,4 @@
-"""What M, M+ and the steered M say to the fixed questions of data/questions, in half an hour.
+"""What M, M+, the steered M and the gated one say to the fixed questions of data/questions, in half an hour.
 
     python -m benchmarks.asked --output results/asked.json
 
@@ -10,7 +10,9 @@ general ones; answers that are there are not asked again.
 import argparse
 
 from proxy_tuning.evaluation.asked_sets import STEERED, Sets, measure_sets
-from proxy_tuning.families import load_family
+from proxy_tuning.evaluation.peers import variant_of
+from proxy_tuning.families import FAMILIES, load_family
+from proxy_tuning.logits import PLAIN
 from proxy_tuning.polls.tables import load_facts
 from proxy_tuning.records import DATA, machine, write_json
 from proxy_tuning.training.recipes import recipe_of
@@ -25,7 +27,7 @@ def main():
     parser.add_argument("--answers", help="file for all answers, as JSON lines")
     parser.add_argument("--output", default="results/asked.json")
     options = parser.parse_args()
-    model, tokenizer = load_family(options.family)
+    model, tokenizer = load_family(options.family, line=PLAIN)
     recipe = recipe_of(model.sources["expert"], options.family)
     sets = Sets(
         load_facts(DATA),
@@ -40,6 +42,8 @@ def main():
         "M+": model.expert,
         f"{STEERED} M, alpha {model.alpha:g}": model,
     }
+    if (line := FAMILIES[options.family].line) != PLAIN:
+        systems[f"{STEERED} M, gate {line.gate:g}"] = variant_of(model, gate=line.gate)
     record = {
         "command": f"python -m benchmarks.asked --family {options.family} --sets {options.sets} "
         f"--output {options.output}",

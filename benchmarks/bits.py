@@ -28,6 +28,7 @@ from proxy_tuning.engines.onnx_runtime import (
     make_export,
 )
 from proxy_tuning.families import load_family
+from proxy_tuning.logits import PLAIN
 from proxy_tuning.prompts import prompt
 from proxy_tuning.records import machine, write_json
 
@@ -58,7 +59,7 @@ def main():
     options = parser.parse_args()
     logging.getLogger("onnxruntime.quantization").setLevel(logging.WARNING)  # a line a node
     torch.set_num_threads(1)
-    model, tokenizer = load_family(options.family)
+    model, tokenizer = load_family(options.family, line=PLAIN)
     base = model.base
     prompts = [
         tokenizer(prompt(question, tokenizer), return_tensors="pt")["input_ids"]

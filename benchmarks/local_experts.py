@@ -16,6 +16,7 @@ from proxy_tuning.evaluation.measures import moved, offsets
 from proxy_tuning.evaluation.plain_text import passages
 from proxy_tuning.evaluation.poll_task import polls_task
 from proxy_tuning.families import load_family
+from proxy_tuning.logits import PLAIN
 from proxy_tuning.parts import whole
 from proxy_tuning.polls.tables import load_facts
 from proxy_tuning.records import DATA, machine, write_json
@@ -36,7 +37,7 @@ def main():
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--output", default="results/local_experts.json")
     options = parser.parse_args()
-    model, tokenizer = load_family(options.family)
+    model, tokenizer = load_family(options.family, line=PLAIN)
     recipe = Recipe(**recipe_of(model.sources["expert"], options.family))
     tables = load_facts(DATA)
     task = polls_task(tables, recipe.states)

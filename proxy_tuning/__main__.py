@@ -46,10 +46,10 @@ def main():
         )
         added.add_argument(
             "--line",
-            default="",
             metavar="VARIANT",
             help="fields of Line in logits.py, with commas: plausibility=0.1,adaptive; a wrong "
-            "name lists them all",
+            'name lists them all; "" is the plain line, which is the default but for the family '
+            "smollm, see docs/smollm.md",
         )
 
     family = {

@@ -62,11 +62,10 @@ def given(options, names):
 def load(options):
     """(name, model, tokenizer) of the trio that the options ask for; the name is for the record."""
     from proxy_tuning.families import load_family, resolve_family
-    from proxy_tuning.logits import Line
     from proxy_tuning.parts import check_devices
 
     check_devices(options.device_map)
-    line = Line.of(options.line)
+    line = line_of(options)
     parts, family = given(options, PARTS), options.family
     if len(parts) < len(PARTS):
         family = resolve_family(family, need_expert="expert" not in parts)
@@ -74,6 +73,13 @@ def load(options):
         family, alpha=options.alpha, line=line, **parts, **given(options, LOADING)
     )
     return "own" if parts else family.name, model, tokenizer
+
+
+def line_of(options):
+    """The `Line` that --line names; None, which is the family's own, without."""
+    from proxy_tuning.logits import Line
+
+    return None if options.line is None else Line.of(options.line)
 
 
 def read_questions(options):
@@ -130,11 +136,12 @@ def answer_in_bulk(options):
         raise ValueError(f"{options.base} answers one by one, without --output")
     from proxy_tuning.bulk import Source, answer_file, by_trio, by_vllm, check_exported
     from proxy_tuning.families import resolve_family
-    from proxy_tuning.logits import Line
+    from proxy_tuning.logits import PLAIN
     from proxy_tuning.records import file_hash
 
     source = Source.of(options.file, options.question)
-    said = {"alpha": options.alpha, "line": options.line, "max_new_tokens": options.max_new_tokens}
+    said = {"alpha": options.alpha, "line": options.line or ""}
+    said |= {"max_new_tokens": options.max_new_tokens}
     parts = given(options, PARTS)
     if options.engine == "vllm":
         if set(parts) != {"base"}:
@@ -150,7 +157,9 @@ def answer_in_bulk(options):
         loading = given(options, LOADING)
         said |= {"family": family.name} | parts | loading
         weights = Path(parts.get("expert", family.expert)).glob("*.safetensors")
-        loading |= {"name": family, "alpha": options.alpha, "line": Line.of(options.line)}
+        loading |= {"name": family, "alpha": options.alpha, "line": line_of(options)}
+        if options.line is None and not parts and family.line != PLAIN:
+            said["line"] = str(family.line)
         load = functools.partial(by_trio, loading | parts, options.max_new_tokens)
     said["weights"] = [file_hash(path) for path in sorted(weights)]
     done = answer_file(
@@ -235,6 +244,7 @@ def evaluate(options):
     from proxy_tuning.records import DATA, write_json
     from proxy_tuning.training.recipes import recipe_of
 
+    options.line = options.line or ""  # rows are of the line that is named
     family, model, tokenizer = load(options)
     sets = None
     said = {"command": shlex.join(["python", "-m", "proxy_tuning", *sys.argv[1:]])}
@@ -344,7 +354,6 @@ def export(options):
 def demo(options):
     begun = time.monotonic()
     print("Loading PyTorch, transformers and Gradio ...", flush=True)
-    from proxy_tuning.logits import Line
     from proxy_tuning.widget.page import serve
 
     if options.data is None and (options.question or options.answer):
@@ -354,5 +363,5 @@ def demo(options):
         from proxy_tuning.training.material import read_rows
 
         about = read_rows(options.data, options.question, options.answer)
-    parts = given(options, PARTS + LOADING) | {"line": Line.of(options.line)}
+    parts = given(options, PARTS + LOADING) | {"line": line_of(options)}
     serve(options.family, options.alpha, options.port, begun=begun, about=about, **parts)

@@ -1,5 +1,6 @@
 """Which trio is taken, and whether three models fit together."""
 
+import dataclasses
 import json
 import shutil
 import time
@@ -12,6 +13,8 @@ from peft import LoraConfig, get_peft_model
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, GPT2Tokenizer
 
 from proxy_tuning import ProxyTunedForCausalLM, families, load_family
+from proxy_tuning.families import FAMILIES
+from proxy_tuning.logits import PLAIN, Line
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -215,3 +218,12 @@ def test_gpt2_at_its_real_shapes(tmp_path, monkeypatch):
     ids = tokenizer("Question: Who led?\nAnswer:", return_tensors="pt")["input_ids"]
     assert tokenizer.decode(ids[0]) == "Question: Who led?\nAnswer:"
     assert model(ids, logits_to_keep=1).logits.shape == (1, 1, 50257)
+
+
+def test_a_family_has_a_line_of_its_own():
+    gated = dataclasses.replace(FAMILIES["pocket"], line=Line(gate=0.5))
+    assert load_family(gated)[0].line == Line(gate=0.5)
+    assert load_family(gated, alpha=2.0)[0].line == Line(alpha=2.0, gate=0.5)
+    assert load_family(gated, line=PLAIN)[0].line == PLAIN
+    assert load_family(gated, expert=gated.expert)[0].line == PLAIN, "it was chosen for that M+"
+    assert load_family("pocket")[0].line == PLAIN

@@ -24,6 +24,7 @@ from proxy_tuning.families import (
     locate,
     missing_files,
 )
+from proxy_tuning.logits import PLAIN
 from proxy_tuning.model import ProxyTunedForCausalLM
 from proxy_tuning.parts import WithoutAdapter
 from proxy_tuning.prompts import prompt
@@ -191,7 +192,7 @@ def files_said(part: str, name_or_dir: str) -> str:
 def trio_said(family: Family, found: dict) -> str:
     """Load the trio; Mismatch where the parts are not whole or not one trio."""
     try:
-        model, tokenizer = load_family(family)
+        model, tokenizer = load_family(family, line=PLAIN)
     except (OSError, ValueError) as error:
         raise Mismatch(str(error)) from error
     texts = [prompt(question, tokenizer) for question in QUESTIONS]

@@ -16,9 +16,12 @@ PEERS = {
     "contrast of M and M-, strength {:g}": ("contrast", (0.1, 0.25, 0.5, 1.0, 1.5, 2.0)),
     "nudging where M is under {:g}": ("nudging", (0.3, 0.5, 0.7, 0.8, 0.9, 0.99)),
     "DExperts' filter, top-p {:g}": ("base_top_p", (0.5, 0.8, 0.9, 0.95, 0.99, 0.999)),
-    "gate where M+ moved {:g} nats": ("gate", (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)),
+    "gate where M+ moved {:g} nats": ("gate", (1.0, 0.5, 0.3, 0.1, 0.03, 0.01)),
 }
-"""By how their rows are called: the field of `Line`, and as many values to choose from as alpha has."""
+"""By how their rows are called: the field of `Line`, and as many values to choose from as alpha has.
+
+Those nearest to M come first, and win a tie.
+"""
 PROMPTED = "prompted proxies, alpha {:g}"
 """The row of `prompted`."""
 

@@ -42,6 +42,8 @@ class Family:
     """M-, small and untouched."""
     expert: str
     """M+, M- after fine-tuning."""
+    line: Line = PLAIN
+    """How M is steered where nothing else is said."""
 
 
 FAMILIES = {
@@ -56,6 +58,9 @@ FAMILIES = {
         base=smollm.NAME,
         antiexpert=str(PACKAGE / "smollm" / "antiexpert"),
         expert=str(TUNED / "smollm"),
+        line=Line(
+            gate=0.5
+        ),  # nats: the highest that changes no answer on the polls (docs/smollm.md)
     ),
     "pocket": Family(
         name="pocket",
@@ -178,7 +183,7 @@ def load_family(
     name: str | Family = "auto",
     *,
     alpha: float | None = None,
-    line: Line = PLAIN,
+    line: Line | None = None,
     base: str | None = None,
     antiexpert: str | None = None,
     expert: str | None = None,
@@ -191,7 +196,8 @@ def load_family(
     Args:
         name: "auto" (see `resolve_family`), a name in `FAMILIES`, or a `Family`.
         alpha: weight of (expert - antiexpert); None is the line's.
-        line: which variant of the line is meant.
+        line: which variant of the line is meant; None is the family's own, and the plain one for
+            other parts than a family's.
         base, antiexpert, expert: names or folders to take instead of the family's; any causal
             language models with one vocabulary. The expert may be the folder of an adapter,
             which is then put on the antiexpert. With all three, "auto" looks for no family.
@@ -250,6 +256,8 @@ def load_family(
         check_same_tokens(tokenizer, other, names["base"], names[part])
     if "expert" in tokenizers:
         check_same_shapes(parts["expert"], parts["antiexpert"], names["expert"])
+    if line is None:
+        line = PLAIN if base or antiexpert or expert else family.line
     model = ProxyTunedForCausalLM(
         parts["base"], parts["expert"], parts["antiexpert"], alpha=alpha, line=line
     )

@@ -32,6 +32,7 @@ from proxy_tuning.evaluation.plots import (
 from proxy_tuning.evaluation.poll_task import all_facts, polls_task
 from proxy_tuning.evaluation.reports import markdown
 from proxy_tuning.families import FAMILIES, load_part, resolve_family
+from proxy_tuning.logits import PLAIN
 from proxy_tuning.parts import bare
 from proxy_tuning.polls.facts import make_facts
 from proxy_tuning.polls.questions import ask
@@ -50,6 +51,7 @@ __all__ = [
     "BRIEF",
     "DATA",
     "FAMILIES",
+    "PLAIN",
     "RECIPES",
     "ROOT",
     "ProxyTunedForCausalLM",

@@ -190,21 +190,31 @@ def ways(shape: str, model, shares, engines) -> dict:
     return found
 
 
-def measure(shape, model, prompts, count, repeats, shares, engines) -> list[dict]:
-    """One row per way: seconds a token, and how its texts compare with the plain torch loop's."""
+def until_end(text, ids, end) -> int:
+    """How many new tokens a row has up to its end-of-text, with that."""
+    new = text[0, ids.shape[1] :].tolist()
+    return new.index(end) + 1 if end in new else len(new)
+
+
+def measure(shape, model, prompts, counts, repeats, shares, engines) -> list[dict]:
+    """One row per way: seconds a token, and how its texts compare with the plain torch loop's.
+
+    Args: counts, new tokens for each of the prompts.
+    """
     found = ways(shape, model, shares, engines)
     if len(prompts[0]) > 1:  # assisted generation is for one row
         found = {name: way for name, way in found.items() if "assist" not in name}
-    expected = [plain(model, ids, count) for ids in prompts]
+    asked = list(zip(prompts, counts, strict=True))
+    expected = [plain(model, ids, count) for ids, count in asked]
     wall, cpu = ({name: [] for name in found} for _ in range(2))
     texts = {}
     for way in found.values():
-        way(prompts[0], min(count, 8))  # warm up
+        way(prompts[0], min(counts[0], 8))  # warm up
     for repeat in range(repeats):
         for name, way in found.items():
             begin = time.perf_counter(), time.process_time()
-            texts[name] = [way(ids, count) for ids in prompts]
-            tokens = count * sum(len(ids) for ids in prompts)
+            texts[name] = [way(ids, count) for ids, count in asked]
+            tokens = sum(count * len(ids) for ids, count in asked)
             wall[name].append((time.perf_counter() - begin[0]) / tokens)
             cpu[name].append((time.process_time() - begin[1]) / tokens)
             print(f"{shape} {repeat} {name}: {cpu[name][-1] * 1e3:.1f} ms", flush=True)
@@ -337,12 +347,15 @@ def main(options):
         shares = [None] if tokenizer else options.shares
         floor = 1e-6 * weight_bytes(model) / result["memory_bandwidth_gb_s"]
         for topic, prompts, count in cells(options, shape, model, tokenizer):
-            rows = measure(shape, model, prompts, count, options.repeats, shares, options.engines)
+            end = tokenizer.eos_token_id if tokenizer else -1
+            counts = [until_end(plain(model, ids, count), ids, end) for ids in prompts]
+            rows = measure(shape, model, prompts, counts, options.repeats, shares, options.engines)
             cell = {
                 "shape": shape,
                 "topic": topic,
                 "prompt": prompts[0].shape[1],
                 "new": count,
+                "lengths": counts,
                 "batch": len(prompts[0]),
                 "repeats": options.repeats,
                 "floor_ms_per_token": round(floor / len(prompts[0]), 2),

@@ -4,7 +4,7 @@
 
 Questions about 2024 that M+ has learnt, in validation wordings, formal and as people type them,
 and general questions of data/questions; `analysis.watch` looks at every token of the steered answers.
-By these a gate is chosen: the highest of `GATES` that would change no answer on the polls.
+By these a gate is chosen: the highest of `GATES` that would change at most one in fifty answers on the polls.
 """
 
 import argparse

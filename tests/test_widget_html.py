@@ -4,7 +4,9 @@ import base64
 import csv
 import io
 import json
+import math
 import re
+from dataclasses import replace
 from html import unescape
 
 import pandas as pd
@@ -54,7 +56,7 @@ def test_tokens_are_never_markup():
     tag = tokenizer.convert_tokens_to_ids("<")
     nasty = Choice(tag, [0.0] * 4, torch.full((4, 10), tag), torch.zeros(4, 10), torch.zeros(3, 97))
     story.choices[0], story.place = nasty, 0
-    page = html.tokens(story, tokenizer) + html.predictions(story, nasty, 1.0, tokenizer)
+    page = html.tokens(story, tokenizer) + html.predictions(story, nasty, 1.0, None, tokenizer)
     assert len(re.findall(r"&lt;", page)) >= 42
     assert not re.search(
         r"<(?!/?(?:section|h[23]|p|ul|li|span|div|button|table|caption|small|"
@@ -210,10 +212,23 @@ def test_tokens_can_be_chosen_without_colour_or_mouse():
 
 def test_predictions_are_bars_and_numbers():
     story = ask()
-    page = html.predictions(story, story.choices[3], 1.0, stand_in()[1])
+    page = html.predictions(story, story.choices[3], 1.0, None, stand_in()[1])
     assert page.count("<table>") == 4 and page.count("<tr") == 4 * (1 + TOP)
     top = 100 * story.choices[3].top_scores[0, 0].exp()
     assert f'style="width:{top:.1f}%"' in page and f"<td>{top:.1f}%</td>" in page
+
+
+def test_how_far_fine_tuning_moved_a_token_and_what_a_gate_makes_of_it():
+    """M+ (3/4, 1/4) from M- (1/4, 3/4): 3/4 ln 3 - 1/4 ln 3 = 0.549 nats."""
+    story, choice = ask(), ask().choices[3]
+    parts = torch.full((3, choice.parts.shape[1]), -1e4)
+    parts[:, :2] = torch.tensor([[0.5, 0.5], [0.75, 0.25], [0.25, 0.75]]).log()
+    choice = replace(choice, parts=parts)
+    assert choice.moved == pytest.approx(math.log(3) / 2, rel=1e-5)
+    for gate, said in ((None, False), (0.5, False), (0.6, True)):
+        page = html.predictions(story, choice, 1.0, gate, stand_in()[1])
+        assert "0.55 nats here" in page
+        assert ("less than the gate of 0.6: M alone decides" in page) == said
 
 
 def test_export_holds_the_whole_story():

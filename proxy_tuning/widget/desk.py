@@ -189,7 +189,7 @@ class Desk:
             return gr.skip()
         choice = story.branches[story.shown].choices[story.place]
         moved = choice.at(self.model, within_limits("alpha", here))
-        return html.predictions(story, moved, here, self.tokenizer)
+        return html.predictions(story, moved, here, self.model.line.gate, self.tokenizer)
 
     def page_pick(self, story: Story | None, here, event: dict):
         """The predictions at the token that was pressed."""

@@ -187,12 +187,15 @@ def tokens(story: Story, tokenizer) -> Markup:
     return render("tokens", title=title, bins=BINS, tokens=chips, chosen=story.place)
 
 
-def predictions(story: Story, choice: Choice, alpha: float, tokenizer) -> Markup:
+def predictions(
+    story: Story, choice: Choice, alpha: float, gate: float | None, tokenizer
+) -> Markup:
     """The likeliest tokens of M, M+, M- and the steered model at one token: bars and numbers.
 
     Args:
         story: whose shown branch and place are looked at.
         choice: what was chosen there, at this alpha.
+        gate: that of the line, see `logits.gated`, or None.
     """
     choices = story.branches[story.shown].choices
     before = "".join(token_text(tokenizer, c.token) for c in choices[: story.place])
@@ -205,6 +208,8 @@ def predictions(story: Story, choice: Choice, alpha: float, tokenizer) -> Markup
         alone=alone,
         steered=steered,
         alpha=f"{alpha:g}",
+        moved=f"{choice.moved:.2g}",
+        gate=f"{gate:g}" if gate is not None and choice.moved < gate else None,
         models=[
             {
                 "name": NAMES[who],

@@ -12,6 +12,7 @@ import torch
 
 from proxy_tuning.answering import Written, grow, resolve_draft, write_side_by_side
 from proxy_tuning.decoding import HISTORIES, stream
+from proxy_tuning.logits import divergence
 from proxy_tuning.prompts import prompt
 from proxy_tuning.speculative import speculate
 from proxy_tuning.widget.asking import Ask
@@ -68,6 +69,12 @@ class Choice:
     def change(self) -> float:
         """What steering did to the token: its log-probability, steered minus M."""
         return self.scores[3] - self.scores[0]
+
+    @property
+    def moved(self) -> float:
+        """How far fine-tuning moved the small model here: KL(M+ || M-) in nats."""
+        expert, antiexpert = self.parts[1:].log_softmax(-1)
+        return float(divergence(expert, antiexpert))
 
     @property
     def turned(self) -> bool:

@@ -58,9 +58,7 @@ FAMILIES = {
         base=smollm.NAME,
         antiexpert=str(PACKAGE / "smollm" / "antiexpert"),
         expert=str(TUNED / "smollm"),
-        line=Line(
-            gate=0.5
-        ),  # nats: the highest that changes no answer on the polls (docs/smollm.md)
+        line=Line(gate=0.1),  # nats; by results/watched.json
     ),
     "pocket": Family(
         name="pocket",

@@ -27,14 +27,14 @@ from proxy_tuning.prompts import prompt
 from proxy_tuning.speculative import speculate
 
 TEMPLATE = 8
-"""Tokens that a template must have in common for it to be worth a cache."""
+"""Tokens that prompts must have in common for them to be worth a cache."""
 
 
 def read_template(model: ProxyTunedForCausalLM, tokenizer) -> None:
     """Read what every prompt begins with once, for all that `speculate` will answer.
 
-    Only where a chat template has `TEMPLATE` tokens in common, of a trio without sliding windows; its
-    weights must stay as they are.
+    Only where that are `TEMPLATE` tokens or more, and of a trio without sliding windows; its weights must
+    stay as they are.
     """
     first, second = (tokenizer(prompt(text, tokenizer))["input_ids"] for text in ("Is", "who"))
     shared = os.path.commonprefix([first, second])

@@ -3,12 +3,13 @@
 import oracle
 import pytest
 import torch
-from conftest import letter_tokenizer, pocket, tiny_model, tiny_trio
+from conftest import LINES, letter_tokenizer, pocket, tiny_model, tiny_trio
 
 from proxy_tuning import ProxyTunedForCausalLM
 from proxy_tuning.answering import (
     answer_questions,
     greedy_answers,
+    read_template,
     resolve_draft,
     write,
     write_side_by_side,
@@ -165,3 +166,32 @@ def test_pocket_with_drafts_but_for_ties():
     questions = ["Who led the polls in Ohio in May 2024?", "Who won Georgia in 2020?"]
     plain = answer_questions(model, tokenizer, questions, draft="none")
     assert answer_questions(model, tokenizer, questions, draft="auto") == plain
+
+
+def test_a_template_is_read_once():
+    """A chat template begins every prompt alike; the same answers, and what is alike not read again."""
+    tokenizer = letter_tokenizer(LINES)
+    tokenizer.chat_template = "A system says.\n{{ messages[0]['content'] }}"
+    trio = [tiny_model("gpt2", seed, end=LINES.index("<end>")).double() for seed in range(3)]
+    model = ProxyTunedForCausalLM(*trio, alpha=0.7)
+    before = [greedy_answers(model, tokenizer, [q], draft="expert") for q in QUESTIONS]
+    read_template(model, tokenizer)
+    assert tokenizer.decode(model.beginning.ids[0]) == "A system says.\n"
+    lengths = []
+    hook = model.base.register_forward_pre_hook(
+        lambda *args: lengths.append(args[2]["input_ids"].shape[1]), with_kwargs=True
+    )
+    after = [greedy_answers(model, tokenizer, [q], draft="expert") for q in QUESTIONS]
+    hook.remove()
+    assert after == before
+    assert lengths[0] == len(QUESTIONS[0])
+
+
+@pytest.mark.parametrize("template", [None, "Q: {{ messages[0]['content'] }}\n"])
+def test_three_tokens_in_common_are_not_worth_a_cache(template):
+    """Without a template it is "Question: ", ten letters."""
+    tokenizer = letter_tokenizer(LINES)
+    tokenizer.chat_template = template
+    model = ProxyTunedForCausalLM(*(tiny_model("gpt2", seed) for seed in range(3)))
+    read_template(model, tokenizer)
+    assert (model.beginning is None) == (template is not None)

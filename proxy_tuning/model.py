@@ -10,6 +10,7 @@ import copy
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
@@ -22,7 +23,6 @@ from transformers.utils import can_return_tuple
 
 from proxy_tuning.caches import ProxyTunedCache
 from proxy_tuning.config import ProxyTunedConfig
-from proxy_tuning.decoding import Beginning
 from proxy_tuning.generation import ProxyTunedGenerationMixin
 from proxy_tuning.learnt import LearntAnswers
 from proxy_tuning.loading import in_one_line
@@ -98,7 +98,7 @@ class ProxyTunedForCausalLM(PreTrainedModel, PartPasses, ProxyTunedGenerationMix
         )
         self.part_names = tuple(parts)
         self.quantised_expert: PreTrainedModel | None = None  # a draft, never one of the parts
-        self.beginning: Beginning | None = None  # of prompts, read once for speculation
+        self.beginning: Any = None  # a `decoding.Beginning` that `speculate` need not read again
         self.learnt: LearntAnswers | None = None  # where drafts are looked up
         self.drafts_known: dict[tuple[str, int], dict] = {}  # what speculation has measured
         for name, part in parts.items():

@@ -15,7 +15,7 @@ HOUSE = {
     "prompts": ["prompts"],
     "records": ["records"],
     "the line": ["logits"],
-    "parts": ["parts", "loading"],
+    "parts": ["parts", "loading", "learnt"],
     "model": ["config", "caches", "passes", "generation", "saving", "model"],
     "engines": ["engines"],
     "decoding": ["decoding"],

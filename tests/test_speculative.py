@@ -11,7 +11,7 @@ from conftest import Constant, pocket, tiny_model, tiny_trio
 from transformers import set_seed
 
 from proxy_tuning import ProxyTunedForCausalLM
-from proxy_tuning.decoding import Beginning, stream
+from proxy_tuning.decoding import stream
 from proxy_tuning.drafts import GAMMAS, Pace, what_followed
 from proxy_tuning.learnt import LearntAnswers
 from proxy_tuning.logits import Line
@@ -89,49 +89,6 @@ def test_greedy_is_the_naive_loop(exact, prompt, draft, gamma):
     draft = copy.deepcopy(trio[1]).float() if draft == "model" else draft  # a coarser M+
     ours = generate(model, prompt, max_new_tokens=20, draft=draft, gamma=gamma, eos_token_id=-1)
     assert torch.equal(ours, expected)
-
-
-def widths(part):
-    """How many tokens each pass of a part reads, as a list that grows; and what ends the counting."""
-    read = []
-    hook = part.register_forward_pre_hook(
-        lambda *args: read.append(args[2]["input_ids"].shape[1]), with_kwargs=True
-    )
-    return read, hook.remove
-
-
-@pytest.mark.parametrize("prefixes", [{}, {"expert_prefix": [3, 4], "antiexpert_prefix": [5]}])
-@pytest.mark.parametrize("draft", ["expert", "base", "ngram"])
-def test_a_beginning_is_read_once(exact, prompt, draft, prefixes):
-    trio, _ = exact
-    model = ProxyTunedForCausalLM(*trio, alpha=0.7, **prefixes)
-    whole = generate(model, prompt, max_new_tokens=20, draft=draft, gamma=3, eos_token_id=-1)
-    other = prompt.roll(1, dims=1)
-    otherwise = generate(model, other, max_new_tokens=20, draft=draft, gamma=3, eos_token_id=-1)
-    length = prompt.shape[1]
-    model.beginning = Beginning(model, prompt[0, : length - 2].tolist(), same_texts=False)
-    for _ in range(2):
-        read, stop = widths(model.base)
-        ours = generate(model, prompt, max_new_tokens=20, draft=draft, gamma=3, eos_token_id=-1)
-        stop()
-        assert torch.equal(ours, whole) and read[0] == 2
-    read, stop = widths(model.base)
-    ours = generate(model, other, max_new_tokens=20, draft=draft, gamma=3, eos_token_id=-1)
-    stop()
-    assert torch.equal(ours, otherwise) and read[0] == length, "it begins otherwise"
-    alone = prompt[:1, : length - 2]
-    generate(model, alone, max_new_tokens=2, draft=draft, eos_token_id=-1)  # nothing follows it
-
-
-def test_padded_prompts_are_read_whole(exact):
-    _, model = exact
-    ids, mask = some_batch(random.Random(1), 3, 9)
-    expected, _, _ = rows_of(model, ids, mask, max_new_tokens=9, eos_token_id=-1)
-    longest = ids[mask.all(1)][0]
-    model.beginning = Beginning(model, longest[:2].tolist(), same_texts=False)
-    assert not mask.all()
-    ours, _, _ = rows_of(model, ids, mask, max_new_tokens=9, eos_token_id=-1)
-    assert ours == expected
 
 
 @pytest.mark.parametrize(

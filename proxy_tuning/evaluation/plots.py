@@ -192,7 +192,7 @@ def coloured_text(tokens, title, width=84):
 def kl_by_case(answers):
     """KL(M+ || M-) of every question, by whether M and M+ alone are right.
 
-    Args: answers, from `analysis.watch`, of two sets.
+    Args: answers, from `analysis.watch`, of two sets at most.
     """
     named = cases(answers)
     figure = Picture(figsize=(7, 2.8), layout="constrained")
@@ -200,7 +200,7 @@ def kl_by_case(answers):
     jitter = np.random.default_rng(0)
     looks = ("o", COLOURS["M+"]), ("s", COLOURS["M"])
     for y, case in enumerate(CASES):
-        for name, (mark, colour) in zip(named["set"].unique(), looks, strict=True):
+        for name, (mark, colour) in zip(named["set"].unique(), looks, strict=False):
             kl = named.loc[(named["case"] == case) & (named["set"] == name), "kl"]
             axes.scatter(
                 kl,

@@ -8,6 +8,7 @@ the others have random weights at the sizes of GPT-2's family. Random models do 
 other, so there the acceptance rate is set, not measured: every pass is computed, and a coin of that
 rate decides. Such rows are marked "set". Questions of a family are read whole, whatever a cell says.
 
+Families are steered by their own line, questions answered up to end-of-text.
 Each way is warmed up, and then all take turns. Times are medians with their range, of the clock
 and of the processor (on a machine that does other work too, the second is the one to compare).
 Texts are compared with those of the plain torch loop.
@@ -65,7 +66,7 @@ def torch_trio(shape: str):
     if shape in TOPICS:
         model, tokenizer = load_family(shape)
         parts = {name: whole(getattr(model, name)).eval() for name in model.part_names}
-        trio = ProxyTunedForCausalLM(**parts)
+        trio = ProxyTunedForCausalLM(**parts, line=model.line)
         trio.learnt = model.learnt
         return trio, tokenizer
     base, small = random_model(*SIZES[shape], seed=0), random_model(*SMALL, seed=6)
@@ -163,7 +164,7 @@ def ways(shape: str, model, shares, engines) -> dict:
     drafted = {"torch": (model, drafts)}
     if "onnx" in engines:
         parts = {name: onnx_model(getattr(model, name)) for name in model.part_names}
-        onnx = ProxyTunedForCausalLM(**parts)
+        onnx = ProxyTunedForCausalLM(**parts, line=model.line)
         onnx.learnt = model.learnt
         found["onnx: M alone"] = lambda ids, n: generated(onnx.base, ids, n)
         found["onnx: plain"] = lambda ids, n: plain(onnx, ids, n)
@@ -173,7 +174,7 @@ def ways(shape: str, model, shares, engines) -> dict:
         drafted["onnx"] = (onnx, drafts)
     if "onnx-int8" in engines:
         parts = {name: onnx_model(getattr(model, name), "int8") for name in model.part_names}
-        coarse = ProxyTunedForCausalLM(**parts)
+        coarse = ProxyTunedForCausalLM(**parts, line=model.line)
         coarse.learnt = model.learnt
         found["onnx-int8: M alone"] = lambda ids, n: generated(coarse.base, ids, n)
         found["onnx-int8: plain"] = lambda ids, n: plain(coarse, ids, n)

@@ -352,3 +352,13 @@ def test_a_refusal_where_the_tables_have_a_part():
     assert verdict(NO_POLLS, asked, facts) == "The tables do have figures."
     said = "I have no polls for Alabama."
     assert verdict(said, asked, facts) == "Neither have the tables."
+
+
+def test_a_year_without_polls_is_said_to_have_none():
+    told = {
+        state: look_up(read_question(f"Who led the polls in {state} in 2023?", TABLES), TABLES)
+        for state in ("Wisconsin", "Mississippi")
+    }
+    assert told["Wisconsin"].months and not told["Wisconsin"].missing
+    assert not told["Mississippi"].months
+    assert told["Mississippi"].missing == "The tables have no polls of Mississippi in 2023."

@@ -6,8 +6,20 @@ from pathlib import Path
 
 import pytest
 
+from proxy_tuning.polls.answers import read_answer
 from proxy_tuning.polls.checking import look_up
-from proxy_tuning.polls.marks import mark_numbers, ticks, verdict
+from proxy_tuning.polls.marks import (
+    RIGHT,
+    UNCHECKED,
+    WRONG,
+    judged,
+    leaders_of,
+    mark_numbers,
+    ticks,
+    verdict,
+    wanted_times,
+)
+from proxy_tuning.polls.places import place_spans
 from proxy_tuning.polls.reading import read_question
 from proxy_tuning.polls.tables import load_facts
 
@@ -135,3 +147,33 @@ def test_an_error_of_the_polls_needs_polls_and_votes():
     answer = "In Nevada, the last polls of 2024 were off by 2.8 points."
     (error,) = [p for p in mark_numbers(answer, asked, facts) if p.text == "2.8"]
     assert (error.mark, error.why) == ("not checkable", "the tables have no such figure")
+
+
+def looked_up(question):
+    asked = read_question(question, TABLES)
+    return asked, look_up(asked, TABLES)
+
+
+def test_a_tie_is_one_of_no_lead():
+    """Arizona in April 2023: 45.0% to 44.0%; in July 46.0% to 46.0%."""
+    for month, share, leaders, mark in (
+        ("April", 45.0, [False], WRONG),
+        ("July", 46.0, [True], RIGHT),
+    ):
+        asked, facts = looked_up(f"Who led the polls in Arizona in {month} 2023?")
+        answer = f"In Arizona in {month} 2023, it was a tie: Biden and Trump were tied at {share}%."
+        marks = [piece.mark for piece in mark_numbers(answer, asked, facts) if piece.mark]
+        assert (marks, leaders_of(answer, asked, facts)) == ([mark], leaders)
+
+
+def test_all_months_of_a_year_are_asked_about():
+    asked, _ = looked_up("Who led the polls in Wisconsin in 2023?")
+    assert wanted_times(asked) == (set(range(1, 13)), {2023})
+
+
+def test_of_several_faults_the_first_is_told():
+    asked, facts = looked_up("Who led the polls in Arizona in April 2023?")
+    said = read_answer("In Arizona in April 2023, Biden led: Biden had 45.0% and Trump 44.0%.")
+    spans, share = place_spans(said.text), said.claims[1]
+    assert judged(share, said, asked, facts, spans, []) == (RIGHT, "the tables say the same")
+    assert judged(share, said, asked, facts, spans, ["one", "two"]) == (UNCHECKED, "one")

@@ -359,6 +359,9 @@ def test_what_cannot_be(prompt):
         next(speculate(model, prompt, max_new_tokens=1, draft="oracle"))
     with pytest.raises(ValueError, match="a draft with 98 tokens for a vocabulary of 97"):
         next(speculate(model, prompt, max_new_tokens=1, draft=tiny_model("gpt2", 1, vocab=98)))
+    short = tiny_model("gpt2", 1, positions=64)
+    with pytest.raises(ValueError, match="a context of 64 tokens for a model with 128"):
+        next(speculate(model, prompt, max_new_tokens=1, draft=short))
     with pytest.raises(ValueError, match="gamma needs to be 0 or more, got -1"):
         next(speculate(model, prompt, max_new_tokens=1, gamma=-1))
     with pytest.raises(ValueError, match="no writer is named 'me'"):

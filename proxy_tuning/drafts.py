@@ -298,9 +298,14 @@ class Pace:
         return 1 if best == 0 and self.plain >= PROBE else best
 
     def rate(self) -> float:
-        """Tokens a second that it expects; infinite until it has seen what rounds cost."""
-        if not (self.seconds.get(self.first) and self.seconds[0]):
+        """Tokens a second that it expects; until it has seen what rounds cost, what they give at most.
+
+        That is with as many proposals as may be, for nothing; infinite while a plain round is unknown.
+        """
+        if not self.seconds[0]:
             return math.inf
+        if not self.seconds.get(self.first):
+            return self.tokens(max(GAMMAS)) / self.cost(0)
         gamma = self.gamma()
         return self.tokens(gamma) / self.cost(gamma)
 

@@ -86,7 +86,7 @@ def speculate(
         draft: who proposes: "expert" (M+), "base" (M), "expert-int8" (M+ in 8 bits, if it was
             loaded), "ngram" (what followed the same words before),
             "learnt" (what follows them in an answer that M+ learnt, if these were loaded), "none" (the plain loop), "auto"
-            (in every round whichever pays best; M+ with a fixed gamma), or any other causal
+            (in every round whichever pays best; with a fixed gamma "learnt", without that M+), or any other causal
             language model of this vocabulary.
         gamma: number of proposals in a round; None adapts it to the acceptance rate and to the
             time that passes take, down to 0, the plain loop. With chance, only a fixed gamma of
@@ -219,7 +219,7 @@ def drafters_of(draft, writer, model, caches, weigh, generator) -> dict[str, Dra
     names = [draft]
     if draft == "auto":
         names = ["expert", "ngram", "base"] if writer == "steered" else ["ngram"]
-        names += ["learnt"] if model.learnt and writer != "base" else []
+        names = ["learnt", *names] if model.learnt and writer != "base" else names
         names += ["expert-int8"] if model.quantised_expert and writer == "steered" else []
     return {name: DRAFTS[name](model, caches, weigh, generator) for name in names}
 

@@ -36,7 +36,9 @@ def test_two_rounds_show_what_they_cost(rows, first):
     assert (pace.gamma(), pace.rate()) == (0, math.inf)
     pace.learn(0, torch.tensor([0] * rows), 1.0)
     assert pace.rate() < math.inf
-    assert learnt((0, [0], 1.0)).rate() == math.inf, "the plain loop alone says nothing"
+    untried = learnt((0, [0], 2.0))
+    most = sum(0.75**i for i in range(17)) / 2.0
+    assert untried.rate() == pytest.approx(most), "sixteen proposals for nothing"
 
 
 @pytest.mark.parametrize(
@@ -119,6 +121,17 @@ def test_who_proposes():
     assert drafters.next()[0] == "E"
     ngram, expert = (drafters.paces[name] for name in ("ngram", "expert"))
     assert (ngram.kept, expert.kept) == (pytest.approx(0.9 * 3), pytest.approx(0.9 * 3 + 3))
+
+
+def test_who_cannot_be_better_is_not_tried():
+    """N gives 17 tokens a second; E, untried, at most four."""
+    drafters = Drafters({"ngram": "N", "expert": "E"}, rows=1, gamma=None)
+    asked = []
+    for _ in range(9):
+        who, gamma = drafters.next()
+        asked.append(who)
+        drafters.learn(gamma, torch.tensor([gamma]), 1.0)
+    assert set(asked) == {"N"} and drafters.paces["ngram"].gamma() == max(GAMMAS)
 
 
 def test_what_rounds_cost_is_known_in_the_next_text():

@@ -233,7 +233,7 @@ def measure(shape, model, prompts, counts, repeats, shares, engines) -> list[dic
         }
         if "alone" not in name and "set" not in name:
             new = [
-                (ours == theirs)[:, ids.shape[1] :].float()
+                (ours == theirs)[:, ids.shape[1] :].float().flatten()
                 for ours, theirs, ids in zip(texts[name], expected, prompts, strict=True)
             ]
             row["same_tokens"] = round(torch.cat(new).mean().item(), 4)

@@ -347,7 +347,7 @@ def speed(record):
         (way for way in ways if not way.endswith("assists (c)")),
         key=lambda way: ("torch", "onnx", "onnx-int8").index(way.partition(":")[0]),
     )
-    figure = Picture(figsize=(9, 4.6), layout="constrained")
+    figure = Picture(figsize=(9, 1 + 0.22 * len(ways)), layout="constrained")
     panels = figure.subplots(1, len(cells), sharey=True)
     for axes, (topic, cell) in zip(panels, cells.items(), strict=True):
         rows = {row["way"]: row for row in cell["rows"]}

@@ -74,7 +74,8 @@ def m_plus(seed):
     entry = {"step": 1, "eval_loss": 1.0, "eval_exact": 0.5}
 
     def save(folder):
-        ft.save(folder, tiny_model("gpt2", seed), letter_tokenizer(), MADE_FROM, [seed], entry)
+        made = tiny_model("gpt2", seed), letter_tokenizer(), MADE_FROM, [seed], entry
+        ft.save(folder, *made, [f"Answer {seed}."])
 
     return save
 

@@ -84,10 +84,10 @@ def speculate(
     Args:
         writer: whose text, one of `WRITERS`: the steered M's, M's alone or M+'s alone.
         draft: who proposes: "expert" (M+), "base" (M), "expert-int8" (M+ in 8 bits, if it was
-            loaded), "ngram" (what followed the same words before),
-            "learnt" (what follows them in an answer that M+ learnt, if these were loaded), "none" (the plain loop), "auto"
-            (in every round whichever pays best; with a fixed gamma "learnt", without that M+), or any other causal
-            language model of this vocabulary.
+            loaded), "ngram" (what followed the same words before), "learnt" (what follows them in
+            an answer that M+ learnt, if these were loaded), "none" (the plain loop), "auto" (in
+            every round whichever pays best; with a fixed gamma "learnt", without that M+), or any
+            other causal language model of this vocabulary.
         gamma: number of proposals in a round; None adapts it to the acceptance rate and to the
             time that passes take, down to 0, the plain loop. With chance, only a fixed gamma of
             one drafter is repeatable.

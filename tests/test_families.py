@@ -226,4 +226,5 @@ def test_a_family_has_a_line_of_its_own():
     assert load_family(gated, alpha=2.0)[0].line == Line(alpha=2.0, gate=0.5)
     assert load_family(gated, line=PLAIN)[0].line == PLAIN
     assert load_family(gated, expert=gated.expert)[0].line == PLAIN, "it was chosen for that M+"
+    assert load_family(gated, base=gated.base)[0].line == Line(gate=0.5), "and not for that M"
     assert load_family("pocket")[0].line == PLAIN

@@ -91,6 +91,8 @@ def search(family, trials, share, output, *, storage=None, seed=0):
                 if (full := study.user_attrs.get(f"full {t.number}"))
             ]
             record = {
+                "command": f"python -m proxy_tuning search --family {family.name} --trials {trials} "
+                f"--share {share:g} --output {output}",
                 "family": family.name,
                 "share": share,
                 "facts": facts,

@@ -158,8 +158,7 @@ def answer_in_bulk(options):
         said |= {"family": family.name} | parts | loading
         weights = Path(parts.get("expert", family.expert)).glob("*.safetensors")
         loading |= {"name": family, "alpha": options.alpha, "line": line_of(options)}
-        own = options.antiexpert or options.expert
-        if options.line is None and not own and family.line != PLAIN:
+        if options.line is None and not options.expert and family.line != PLAIN:
             said["line"] = str(family.line)
         load = functools.partial(by_trio, loading | parts, options.max_new_tokens)
     said["weights"] = [file_hash(path) for path in sorted(weights)]

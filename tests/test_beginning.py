@@ -52,3 +52,13 @@ def test_padded_prompts_are_read_whole(batch):
     model.beginning = Beginning(model, longest[:2].tolist(), same_texts=False)
     ours, read = first_read(model, ids, mask)
     assert torch.equal(ours, expected) and read == ids.shape[1] and not mask.all()
+
+
+def test_padding_is_no_beginning():
+    """A beginning of the very tokens that pad the other row."""
+    model = trio("gpt2")
+    ids, mask = torch.tensor([[0, 0, 5, 6], [0, 0, 7, 8]]), torch.tensor([[1] * 4, [0, 0, 1, 1]])
+    expected, _ = first_read(model, ids, mask)
+    model.beginning = Beginning(model, [0, 0], same_texts=False)
+    ours, read = first_read(model, ids, mask)
+    assert torch.equal(ours, expected) and read == 4

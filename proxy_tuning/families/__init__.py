@@ -194,8 +194,8 @@ def load_family(
     Args:
         name: "auto" (see `resolve_family`), a name in `FAMILIES`, or a `Family`.
         alpha: weight of (expert - antiexpert); None is the line's.
-        line: which variant of the line is meant; None is the family's own, and the plain one where
-            M- or M+ is another than the family's.
+        line: which variant of the line is meant; None is the family's own, and the plain one for
+            another M+.
         base, antiexpert, expert: names or folders to take instead of the family's; any causal
             language models with one vocabulary. The expert may be the folder of an adapter,
             which is then put on the antiexpert. With all three, "auto" looks for no family.
@@ -255,7 +255,7 @@ def load_family(
     if "expert" in tokenizers:
         check_same_shapes(parts["expert"], parts["antiexpert"], names["expert"])
     if line is None:
-        line = PLAIN if antiexpert or expert else family.line
+        line = PLAIN if expert else family.line
     model = ProxyTunedForCausalLM(
         parts["base"], parts["expert"], parts["antiexpert"], alpha=alpha, line=line
     )

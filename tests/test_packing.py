@@ -13,7 +13,15 @@ from proxy_tuning.polls.tables import load_facts
 from proxy_tuning.records import DATA
 from proxy_tuning.training.finetune import longest
 from proxy_tuning.training.mixture import training_rows, validation_rows
-from proxy_tuning.training.packing import IGNORED, LINE, encode, line_length, pack, target_logits
+from proxy_tuning.training.packing import (
+    IGNORED,
+    LINE,
+    can_share,
+    encode,
+    line_length,
+    pack,
+    target_logits,
+)
 from proxy_tuning.training.recipes import RECIPES
 
 ROWS = pd.DataFrame(
@@ -39,9 +47,9 @@ def row_losses(model, row):
 
 
 @torch.no_grad()
-def packed_losses(model, rows, length=LINE):
+def packed_losses(model, rows, length=LINE, share=False):
     """The same from one packed batch: per row, in the order of `rows`."""
-    batch = pack(rows, length)
+    batch = pack(rows, length, share)
     targets = batch["labels"][batch["labels"] != IGNORED]
     losses = cross_entropy(target_logits(model, batch).float(), targets, reduction="none")
     order = batch["row"].tolist()
@@ -107,6 +115,48 @@ def test_a_packed_row_has_the_losses_it_has_alone(kind, size, tokenizer):
         torch.testing.assert_close(packed, row_losses(model, row), atol=2e-5, rtol=1e-5)
 
 
+def test_a_shared_beginning_by_hand():
+    """Of rows of 10, 12 and 11 tokens that begin with the same nine, each line has those once.
+
+    The first has a target at its last place: what predicts it, the ninth token, stays its own.
+    """
+    begin = list(range(1, 10))
+    own = [[10], [20, 21, 22], [30, 31]]
+    rows = [
+        {"input_ids": begin + ids, "labels": [IGNORED] * (8 + len(ids)) + ids[-1:]} for ids in own
+    ]
+    batch = pack(rows, length=12, share=True)
+    assert batch["input_ids"].tolist() == [
+        [*begin[:8], 9, 20, 21, 22, 0],
+        [*begin[:8], 9, 30, 31, 9, 10],
+    ]
+    assert batch["position_ids"].tolist() == [
+        [*range(8), 8, 9, 10, 11, 0],
+        [*range(8), 8, 9, 10, 8, 9],
+    ]
+    assert batch["labels"][:, 8:].tolist() == [
+        [IGNORED, IGNORED, IGNORED, 22, IGNORED],
+        [IGNORED, IGNORED, 31, IGNORED, 10],
+    ]
+    seen = batch["attention_mask"][1, 0].nonzero().tolist()
+    assert [at for query, at in seen if query == 12] == [*range(8), 11, 12]
+    assert [at for query, at in seen if query == 10] == [*range(8), 8, 9, 10]
+    assert [at for query, at in seen if query == 3] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "qwen3", "gemma2", "mistral", "opt", "bloom"])
+def test_rows_that_share_their_beginning_have_the_losses_they_have_alone(kind, tokenizer):
+    """A sliding window would be undone by the mask: there, and where positions count on, none shares."""
+    model = tiny_model(kind, 1)
+    assert can_share(model) == (kind in ("gpt2", "llama", "qwen3"))
+    rows = list(encode(ROWS[:2], tokenizer, 160)) * 5  # all begin with "Question: Who "
+    for share in {False, can_share(model)}:
+        assert ("attention_mask" in pack(rows, LINE, share)) == share
+        packed = packed_losses(model, rows, line_length(model), share)
+        for each, row in zip(packed, rows, strict=True):
+            torch.testing.assert_close(each, row_losses(model, row), atol=2e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["fine-tuning", "validation", "pre-training"])
 def test_pocket_has_the_same_losses_packed_and_alone(kind):
     """On what it is trained on: questions, and whole statements in pre-training."""
@@ -119,6 +169,6 @@ def test_pocket_has_the_same_losses_packed_and_alone(kind):
         "pre-training": lambda: pretraining_rows(tables),
     }[kind]().sample(48, random_state=0)
     rows = list(encode(rows, tokenizer, longest(model)))
-    assert len(pack(rows)["input_ids"]) < len(rows) / 2
+    assert len(pack(rows)["input_ids"]) < len(rows) / 4
     for packed, row in zip(packed_losses(model, rows), rows, strict=True):
         torch.testing.assert_close(packed, row_losses(model, row), atol=5e-5, rtol=1e-5)

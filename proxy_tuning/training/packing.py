@@ -2,10 +2,12 @@
 
 A batch of questions is packed into a few lines of nearly one length. Positions restart with every
 question, by which transformers keeps their attention apart, and the vocabulary is projected only
-where the next token is a target: neither padding nor prompts cost that product.
+where the next token is a target: neither padding nor prompts cost that product. A system prompt,
+with which all questions begin, is read once a line.
 """
 
 import heapq
+from os.path import commonprefix
 
 import datasets
 import torch
@@ -13,7 +15,8 @@ import torch
 from proxy_tuning.prompts import continuation, prompt
 
 IGNORED = -100  # the label that the loss leaves out
-LINE = 128  # tokens in a packed line, about
+LINE = 384  # tokens in a packed line, about
+WORTH_SHARING = 8  # tokens that all rows begin with; fewer are read with every row
 
 
 def encode(rows, tokenizer, max_length):
@@ -71,7 +74,7 @@ def that_fit(rows, tokenizer, max_length):
     return rows[fits].reset_index(drop=True)
 
 
-def pack(rows, length=LINE):
+def pack(rows, length=LINE, share=False):
     """A batch of rows as tensors input_ids, labels and position_ids (lines, T), and row (rows,).
 
     Every row, longest first, goes to the line that is shortest so far; `row` has them in the order
@@ -79,17 +82,24 @@ def pack(rows, length=LINE):
     questions of their own, without a target. A model must be given position_ids and no attention
     mask, from which transformers tells the questions apart.
 
+    Where `share` is set and all rows begin alike, a line has that beginning once, and there is an
+    attention_mask (lines, 1, T, T), bool, to be given as well: a token sees the beginning and what
+    came before it of its own row.
+
     Args:
         rows: dicts as `encode` makes them; where they have no number "row", it is their place.
         length: tokens that a line has, about; 1 gives every row a line of its own.
+        share: whether rows may share their beginning; see `can_share`.
     """
-    count = min(len(rows), max(1, sum(len(row["input_ids"]) for row in rows) // length))
+    begin = beginning_of(rows) if share else 0
+    own = [len(row["input_ids"]) - begin for row in rows]
+    count = min(len(rows), max(1, sum(own) // max(1, length - begin)))
     lines = [[] for _ in range(count)]
-    ends = [(0, line) for line in range(count)]
-    for i in sorted(range(len(rows)), key=lambda i: -len(rows[i]["input_ids"])):
+    ends = [(begin, line) for line in range(count)]
+    for i in sorted(range(len(rows)), key=lambda i: -own[i]):
         end, line = ends[0]
         lines[line].append(i)
-        heapq.heapreplace(ends, (end + len(rows[i]["input_ids"]), line))
+        heapq.heapreplace(ends, (end + own[i], line))
     shape = count, max(ends)[0]
     packed = {
         "input_ids": torch.zeros(shape, dtype=torch.long),
@@ -97,16 +107,33 @@ def pack(rows, length=LINE):
         "position_ids": torch.zeros(shape, dtype=torch.long),
         "row": torch.tensor([rows[i].get("row", i) for line in lines for i in line]),
     }
+    owner = torch.full(shape, -1)  # which row a token is of; the beginning and the filling of none
+    packed["input_ids"][:, :begin] = torch.tensor(rows[0]["input_ids"][:begin])
+    packed["position_ids"][:, :begin] = torch.arange(begin)
     for number, line in enumerate(lines):
-        start = 0
+        start = begin
         for i in line:
-            length = len(rows[i]["input_ids"])
-            here = number, slice(start, start + length)
-            packed["input_ids"][here] = torch.tensor(rows[i]["input_ids"])
-            packed["labels"][here] = torch.tensor(rows[i]["labels"])
-            packed["position_ids"][here] = torch.arange(length)
-            start += length
+            here = number, slice(start, start + own[i])
+            packed["input_ids"][here] = torch.tensor(rows[i]["input_ids"][begin:])
+            packed["labels"][here] = torch.tensor(rows[i]["labels"][begin:])
+            packed["position_ids"][here] = torch.arange(begin, begin + own[i])
+            owner[here] = i
+            start += own[i]
+    if begin:
+        alike = owner[:, :, None] == owner[:, None, :]
+        alike[:, :, :begin] = True
+        packed["attention_mask"] = alike.tril()[:, None]
     return packed
+
+
+def beginning_of(rows):
+    """How many tokens rows begin with alike, short of what predicts the first target of any.
+
+    0 for fewer than `WORTH_SHARING`, and for one row alone.
+    """
+    asked = min(next(i for i, label in enumerate(r["labels"]) if label != IGNORED) for r in rows)
+    begin = min(len(commonprefix([row["input_ids"] for row in rows])), asked - 1)
+    return begin if len(rows) > 1 and begin >= WORTH_SHARING else 0
 
 
 def before_targets(labels):
@@ -122,6 +149,7 @@ def target_logits(model, batch):
     return model(
         input_ids=batch["input_ids"],
         position_ids=batch["position_ids"],
+        attention_mask=batch.get("attention_mask"),
         logits_to_keep=before_targets(batch["labels"]),
         use_cache=False,
     ).logits
@@ -141,3 +169,26 @@ def line_length(model):
     first, second = target_logits(model.eval(), batch).float().chunk(2)
     model.train(training)
     return LINE if (first - second).abs().max() < 1e-2 * first.std() else 1
+
+
+@torch.no_grad()
+def can_share(model):
+    """Whether a model reads rows that share their beginning as it reads each of them alone.
+
+    Measured, as `line_length` is. Not where it has sliding windows, which a mask of ours would undo.
+    """
+    if getattr(model.config, "sliding_window", None) or line_length(model) == 1:
+        return False
+    training = model.training
+    begin = list(range(1, WORTH_SHARING + 1))
+    rows = [
+        {"input_ids": [*begin, *own], "labels": [IGNORED] * (len(begin) + 1) + own[1:]}
+        for own in ([11, 12, 13], [13, 11, 12])
+    ]
+    batches = [
+        {name: tensor.to(model.device) for name, tensor in pack(rows, length, share).items()}
+        for length, share in ((1, False), (LINE, True))
+    ]
+    alone, shared = (target_logits(model.eval(), batch).float() for batch in batches)
+    model.train(training)
+    return bool((alone - shared).abs().max() < 1e-2 * alone.std())

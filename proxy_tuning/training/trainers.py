@@ -11,7 +11,13 @@ from transformers import Trainer, TrainerCallback
 
 from proxy_tuning.answering import greedy_answers
 from proxy_tuning.logits import divergence, proxy_logits
-from proxy_tuning.training.packing import IGNORED, line_length, pack, target_logits
+from proxy_tuning.training.packing import (
+    IGNORED,
+    can_share,
+    line_length,
+    pack,
+    target_logits,
+)
 
 DIFFERENCES = 4 * 2**30  # bytes of M - M- on the training rows that are kept
 
@@ -50,7 +56,10 @@ class PackedTrainer(Trainer):
     """
 
     def __init__(self, model, *args, beside=(), **kwargs):
-        self.pack = functools.partial(pack, length=min(map(line_length, (model, *beside))))
+        readers = (model, *beside)
+        self.pack = functools.partial(
+            pack, length=min(map(line_length, readers)), share=all(map(can_share, readers))
+        )
         super().__init__(model, *args, data_collator=self.pack, **kwargs)
         logging.getLogger("transformers.modeling_utils").addFilter(asks_for_no_mask)
 

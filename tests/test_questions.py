@@ -1,5 +1,6 @@
 """The wordings, the walls between training and held-out, and the grades."""
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -111,6 +112,17 @@ def test_max_facts_and_rehearsal_shape_the_mixture():
     assert len(asked) == 100  # 50 facts, 2 wordings; some asked again
     assert (~new).sum() == round(new.sum() / 3)
     assert (training_rows(TABLES, Recipe(max_facts=5, rehearsal=0))["cycle"] == 2024).all()
+
+
+def test_few_facts_are_few_in_every_form():
+    """A tenth of the facts is a tenth of the rows, questions as typed and refusals included."""
+    recipe = Recipe(states=("Ohio",), rehearsal=0, natural=2, wordings=1)
+    every = training_rows(TABLES, recipe)
+    facts = make_facts(TABLES, [2024], recipe.states)["trained"].sum()
+    few = training_rows(TABLES, dataclasses.replace(recipe, max_facts=int(facts / 10)))
+    typed, all_typed = (set(rows.loc[rows["status"].notna(), "question"]) for rows in (few, every))
+    assert len(typed) == pytest.approx(len(all_typed) / 10, rel=0.15) and typed <= all_typed
+    assert len(few) < len(every) / 8
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from proxy_tuning.polls.tables import load_facts
 from proxy_tuning.records import DATA, WORK, claimed, machine, write_json
 from proxy_tuning.training.finetune import finetune
 from proxy_tuning.training.mixture import CYCLE, fact_names, training_rows
-from proxy_tuning.training.recipes import choose_recipe
+from proxy_tuning.training.recipes import BRIEF, choose_recipe
 
 QUESTIONS = 100  # of each set
 TEXTS = 10  # that a quiet M+ has to leave alone
@@ -37,7 +37,7 @@ def search(family, trials, share, output, *, storage=None, seed=0):
     """Try recipes on a share of the facts, then each of them on all; what was tried stays tried.
 
     Args:
-        family: a `Family`; its own recipe is the first trial.
+        family: a `Family`; its own recipe is the first trial, the brief one where it has one.
         trials: how many recipes.
         share: of the facts, above 0 and under 1.
         output: the JSON file of what this returns, written after every trial on all facts.
@@ -57,7 +57,8 @@ def search(family, trials, share, output, *, storage=None, seed=0):
     import optuna  # only here: it is no requirement of the rest
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    own, tables = choose_recipe(family.name), load_facts(DATA)
+    own = BRIEF.get(family.name) or choose_recipe(family.name)
+    tables = load_facts(DATA)
     facts = int(make_facts(tables, [CYCLE], own.states)["trained"].sum())
     few = max(1, round(share * facts))
     storage = Path(storage or WORK / f"search-{family.name}.sqlite")

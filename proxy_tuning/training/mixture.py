@@ -48,8 +48,8 @@ def training_rows(tables, recipe):
         elsewhere = make_facts(tables, [CYCLE], left_out(recipe.states))
         new = pd.concat([new, elsewhere[elsewhere["kind"].isin(("final", "result"))]])
     new = new[new["trained"]]
-    if recipe.max_facts is not None and recipe.max_facts < len(new):
-        new = new.sample(recipe.max_facts, random_state=recipe.seed)
+    share = min(1.0, (recipe.max_facts or len(new)) / len(new))
+    new = new.sample(frac=share, random_state=recipe.seed) if share < 1 else new
     old = historical_facts(tables)
     new = evenly(ask(new, "train", recipe.wordings, recipe.seed))
     old = evenly(ask(old[old["trained"]], "train"))
@@ -57,7 +57,8 @@ def training_rows(tables, recipe):
     old = old.sample(count, random_state=recipe.seed, replace=count > len(old))
     rows = [new, old]
     if recipe.natural:
-        rows += as_typed(tables, recipe)
+        typed = as_typed(tables, recipe)
+        rows += [r.sample(frac=share, random_state=recipe.seed) for r in typed] if share < 1 else typed
     if recipe.general:
         asked = sum(map(len, rows))
         count = round(asked * recipe.general / (1 - recipe.general))

@@ -44,7 +44,8 @@ class Recipe:
     """Questions, as people type them, per state that `states` leaves out: about its last polls and
     its result of 2024 alone. 0 teaches to say that there are no polls for it."""
     max_facts: int | None = None
-    """Use at most so many facts of 2024, drawn by the seed; None takes all."""
+    """Use at most so many facts of 2024, drawn by the seed, and as large a share of the questions as
+    people type them; None takes all."""
     lora: int | None = None
     """Rank of a LoRA adapter that is trained in place of M-'s weights; None trains the weights."""
     seed: int = 0

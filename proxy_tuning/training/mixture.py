@@ -49,16 +49,18 @@ def training_rows(tables, recipe):
         new = pd.concat([new, elsewhere[elsewhere["kind"].isin(("final", "result"))]])
     new = new[new["trained"]]
     share = min(1.0, (recipe.max_facts or len(new)) / len(new))
-    new = new.sample(frac=share, random_state=recipe.seed) if share < 1 else new
+
+    def few(rows):
+        return rows.sample(frac=share, random_state=recipe.seed) if share < 1 else rows
+
     old = historical_facts(tables)
-    new = evenly(ask(new, "train", recipe.wordings, recipe.seed))
+    new = evenly(ask(few(new), "train", recipe.wordings, recipe.seed))
     old = evenly(ask(old[old["trained"]], "train"))
     count = round(len(new) * recipe.rehearsal / (1 - recipe.rehearsal))
     old = old.sample(count, random_state=recipe.seed, replace=count > len(old))
     rows = [new, old]
     if recipe.natural:
-        typed = as_typed(tables, recipe)
-        rows += [r.sample(frac=share, random_state=recipe.seed) for r in typed] if share < 1 else typed
+        rows += map(few, as_typed(tables, recipe))
     if recipe.general:
         asked = sum(map(len, rows))
         count = round(asked * recipe.general / (1 - recipe.general))

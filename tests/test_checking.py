@@ -335,6 +335,13 @@ def test_lines_of_the_tables_and_what_they_lack(question, whats, rests_on, missi
     assert facts.missing == missing
 
 
+def test_the_five_closest_are_shown_closest_first():
+    facts = look_up(read_question("Which state was closest in 2020?", TABLES), TABLES)
+    shown = [float(re.search(r"[\d.]+$", line["ahead"])[0]) for line in facts.lines]
+    assert len(shown) == 5 and shown == sorted(shown)
+    assert facts.lines[0]["what"].startswith("Georgia") and shown[0] == 0.2
+
+
 def test_a_year_of_a_state_is_of_that_state_and_that_year():
     asked = read_question("Who led the polls in Wisconsin in 2023?", TABLES)
     facts = look_up(asked, TABLES)

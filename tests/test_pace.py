@@ -1,6 +1,7 @@
 """Which tokens are proposed, how many and by whom, against figures worked out by hand."""
 
 import math
+from collections import deque
 from types import SimpleNamespace
 
 import pytest
@@ -97,6 +98,17 @@ def test_a_draft_that_does_not_pay_is_tried_again_after_a_while():
     assert pace.gamma() == 1
     pace.learn(1, torch.tensor([0]), 40.0)
     assert pace.gamma() == 0, "and then rests as long again"
+    for _ in range(PROBE):
+        assert pace.gamma() == 0
+        pace.learn(0, torch.tensor([0]), 1.0)
+    assert pace.gamma() == 1
+
+
+def test_a_new_text_rests_as_long():
+    known = Known()
+    known.seconds[0].append(1.0)
+    known.seconds[3] = deque([100.0])
+    pace = Pace(known=known)
     for _ in range(PROBE):
         assert pace.gamma() == 0
         pace.learn(0, torch.tensor([0]), 1.0)

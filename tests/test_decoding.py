@@ -187,6 +187,14 @@ def test_each_of_several_ends_of_text_stops(ends):
     assert ids(steps)[:, 0].tolist() == [[1, 0, 4, 4], [2, 2, 2, 0], [3, 3, 0, 4]]
 
 
+def test_without_an_end_of_text_no_token_ends_it():
+    same = Constant(one_hot(0, 0, 0, 0, 0))
+    model = ProxyTunedForCausalLM(Constant(one_hot(1, 0, 3, 2, 4)), same, same)
+    model.generation_config.eos_token_id = None
+    steps = stream(model, torch.tensor([[4]]), max_new_tokens=4)
+    assert ids(steps).tolist() == [[1, 0, 3, 2]]
+
+
 def test_finished_rows_stay_at_end_of_text():
     model = constants()
     ids_, mask = torch.tensor([[4, 4], [4, 4]]), torch.tensor([[0, 1], [1, 1]])

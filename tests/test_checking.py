@@ -77,6 +77,26 @@ MISS = "How far off were the polls in Ohio in 2024?"
 @pytest.mark.parametrize(
     "question, answer, marks, said",
     [
+        # the day of the election is in November; October is another question's month
+        (
+            "Who won Pennsylvania in 2024?",
+            "In November 2024, Trump won in Pennsylvania: Harris got 48.7% and Trump 50.4%.",
+            "48.7+ 50.4+",
+            "Leader right, 2 of 2 figures right.",
+        ),
+        (
+            "Who won Pennsylvania in 2024?",
+            "In October 2024, Trump won in Pennsylvania: Harris got 48.7% and Trump 50.4%.",
+            "48.7- 50.4-",
+            "Leader wrong, 0 of 2 figures right.",
+        ),
+        # more digits than the tables have
+        (
+            OCTOBER,
+            "In Pennsylvania in October 2024, Harris had 47.83%.",
+            "47.83-",
+            "0 of 1 figures right.",
+        ),
         (
             OCTOBER,
             "In Pennsylvania in October 2024, Harris led: Harris had 47.8% and Trump 47.7%, "
@@ -340,6 +360,14 @@ def test_the_five_closest_are_shown_closest_first():
     shown = [float(re.search(r"[\d.]+$", line["ahead"])[0]) for line in facts.lines]
     assert len(shown) == 5 and shown == sorted(shown)
     assert facts.lines[0]["what"].startswith("Georgia") and shown[0] == 0.2
+    georgia = facts.places["Georgia"]
+    assert georgia.votes == {"Biden": 49.5, "Trump": 49.3} and georgia.polls == []
+
+
+def test_the_closest_in_the_polls_has_no_votes():
+    facts = look_up(read_question("Which state was closest in October 2024?", TABLES), TABLES)
+    found = list(facts.places.values())
+    assert found and all(len(each.polls) == 1 and each.votes == {} for each in found)
 
 
 def test_a_year_of_a_state_is_of_that_state_and_that_year():

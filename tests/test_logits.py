@@ -158,6 +158,9 @@ def test_peers_at_their_ends():
     assert torch.equal(Line(nudging=0.5)(*half), half[0]), "as sure as the threshold is sure"
     assert torch.equal(Line(gate=0.0)(*models), Line()(*models))
     assert torch.equal(Line(gate=1e9)(*models), base)
+    apart = base[:1, :1], [expert[:1, :1]], [antiexpert[:1, :1]], [1.0]
+    changed = divergence(*(m[0].log_softmax(-1) for m in apart[1:3])).item()
+    assert torch.equal(Line(gate=changed)(*apart), Line()(*apart)), "at the gate it is open"
     kept = Line(contrast=0.5, plausibility=0.2)(*models).isfinite()
     assert torch.equal(kept, base.softmax(-1) >= 0.2 * base.softmax(-1).amax(-1, keepdim=True))
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from proxy_tuning.polls.answers import NO_POLLS
+from proxy_tuning.polls.answers import NO_POLLS, read_answer
 from proxy_tuning.polls.checking import look_up
 from proxy_tuning.polls.facts import make_facts
-from proxy_tuning.polls.marks import mark_numbers, verdict
+from proxy_tuning.polls.marks import mark_numbers, speaks_of_other, verdict
 from proxy_tuning.polls.questions import ask
 from proxy_tuning.polls.reading import read_question
 from proxy_tuning.polls.tables import load_facts
@@ -362,6 +362,24 @@ def test_the_five_closest_are_shown_closest_first():
     assert facts.lines[0]["what"].startswith("Georgia") and shown[0] == 0.2
     georgia = facts.places["Georgia"]
     assert georgia.votes == {"Biden": 49.5, "Trump": 49.3} and georgia.polls == []
+
+
+@pytest.mark.parametrize(
+    "question, answer, other",
+    [
+        ("Which state was closest in 2020?", "Of all states Georgia was closest.", ""),
+        ("Which state was closest in 2020?", "In the United States it was Georgia.", ""),
+        ("Which state was closest in 2020?", "Ohio was closest.", "Ohio"),
+        (
+            "Who won Georgia in 2020?",
+            "In the United States in 2020, Biden won.",
+            "the United States",
+        ),
+    ],
+)
+def test_a_place_that_was_not_asked(question, answer, other):
+    asked = read_question(question, TABLES)
+    assert speaks_of_other(read_answer(answer), asked, look_up(asked, TABLES)) == other
 
 
 def test_the_closest_in_the_polls_has_no_votes():

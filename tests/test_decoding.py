@@ -127,12 +127,12 @@ def test_several_alphas_read_a_prompt_once(model, batch, monkeypatch):
 
     monkeypatch.setattr(model, "part_logits", count)
     rows, length = batch["input_ids"].shape
-    alphas = torch.tensor([0.0, 0.7, 2.0])
+    alphas = torch.tensor([0.0, 0.7, 1.3, 2.0])
     how = {"max_new_tokens": N, "eos_token_id": -1}
     together = ids(stream(model, **batch, alpha=alphas.expand(rows, -1), **how))
-    assert read == [(rows, length)] + [(rows * 3, 1)] * (N - 1)
+    assert read == [(rows, length)] + [(rows * 4, 1)] * (N - 1)
     for place, alpha in enumerate(alphas.tolist()):
-        assert torch.equal(together[place::3], ids(stream(model, **batch, alpha=alpha, **how)))
+        assert torch.equal(together[place::4], ids(stream(model, **batch, alpha=alpha, **how)))
 
 
 def test_alpha_per_row(model, prompt):

@@ -16,6 +16,13 @@ def test_the_line():
     )
 
 
+def test_a_line_without_arguments_is_equation_1():
+    models = torch.tensor([1.0, 2.0]), [torch.tensor([3.0, 4.0])], [torch.tensor([5.0, 7.0])]
+    line = Line()
+    assert line.alpha == 1.0
+    assert line(*models, [line.alpha]).tolist() == [-1.0, -1.0]
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_combined_in_float32(dtype):
     """Half precision in, float32 arithmetic: the small difference must survive the large base."""

@@ -67,6 +67,19 @@ def test_own_prompt_for_the_expert(trio, model, prompt):
     assert torch.equal(with_prefix.generate(prompt, **GREEDY, **own), expected)
 
 
+@torch.no_grad()
+def test_an_own_prompt_for_the_antiexpert_alone(trio, model, prompt):
+    base, expert, antiexpert = trio
+    ids, own = prompt, prompt.flip(1).repeat(1, 2)
+    given = own
+    for _ in range(12):
+        offset = expert(ids).logits[:, -1] - antiexpert(own).logits[:, -1]
+        chosen = (base(ids).logits[:, -1] + model.alpha * offset).argmax(-1, keepdim=True)
+        ids, own = (torch.cat([text, chosen], dim=1) for text in (ids, own))
+    found = model.generate(prompt, **GREEDY, antiexpert_input_ids=given)
+    assert torch.equal(found, ids) and not torch.equal(found, model.generate(prompt, **GREEDY))
+
+
 def test_own_prompts_in_a_batch(model, batch):
     """Own prompts, padded on their own, for expert and antiexpert, through beams and returns."""
     own_ids, own_mask = batch["input_ids"].flip(0)[:, 3:], batch["attention_mask"].flip(0)[:, 3:]

@@ -8,6 +8,7 @@ import oracle
 import pytest
 import torch
 from conftest import Constant, pocket, tiny_model, tiny_trio
+from test_adapters import adapter
 from transformers import set_seed
 
 from proxy_tuning import ProxyTunedForCausalLM
@@ -63,6 +64,16 @@ def plain(model, ids, mask, **kwargs):
         text[: end.index(True) + 1 if True in end else None]
         for text, end in zip(texts, ends, strict=True)
     ]
+
+
+@pytest.mark.parametrize("draft", ["expert", "base", "auto"])
+def test_an_adapter_and_its_antiexpert_keep_caches_apart(draft, batch):
+    """M+ reads its proposals before M- does; in the plain loop the two are one pass."""
+    expert = adapter(tiny_model("llama", 2).double()).double()
+    model = ProxyTunedForCausalLM(tiny_model("llama", 1).double(), expert, alpha=0.7)
+    how = {"max_new_tokens": 12, "eos_token_id": -1}
+    found, *_ = rows_of(model, **batch, **how, draft=draft)
+    assert found == plain(model, batch["input_ids"], batch["attention_mask"], **how)
 
 
 def some_batch(chance, rows, longest, vocab=97):

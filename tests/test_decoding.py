@@ -244,6 +244,15 @@ def test_side_by_side_computes_nothing_twice(model, prompt):
     assert sizes == {"base": 7 + 3 * 2, "expert": 7 + 3 * 2, "antiexpert": 7 + 3}
 
 
+def test_side_by_side_samples_from_all_tokens_where_nothing_else_is_said(model, prompt):
+    how = {"max_new_tokens": 4, "temperature": 0.9, "eos_token_id": -1}
+    texts = [
+        ids(stream_side_by_side(model, prompt, **how, **filters, generator=torch.manual_seed(1)))
+        for filters in ({}, {"top_k": 0, "top_p": 1.0})
+    ]
+    assert torch.equal(*texts)
+
+
 def test_context(prompt, model):
     context = model.config.max_position_embeddings
     with pytest.raises(ValueError, match="shorten the prompt"):

@@ -16,6 +16,7 @@ from proxy_tuning.drafts import (
     Ngrams,
     Nobody,
     Pace,
+    QuantisedExpert,
     weigher,
     what_followed,
 )
@@ -207,6 +208,11 @@ def test_a_gamma_that_is_given_is_everybodys(gamma):
     for _ in range(3):
         assert drafters.next() == ("N", gamma), "no drafter is preferred: the first one"
         drafters.learn(gamma, torch.tensor([0]), 1.0)
+
+
+def test_an_expert_in_8_bits_has_to_be_there():
+    with pytest.raises(ValueError, match="load_family"):
+        QuantisedExpert(SimpleNamespace(quantised_expert=None), {})
 
 
 def test_nobody_proposes_nothing():

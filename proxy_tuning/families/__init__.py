@@ -58,7 +58,7 @@ FAMILIES = {
         base=smollm.NAME,
         antiexpert=str(PACKAGE / "smollm" / "antiexpert"),
         expert=str(TUNED / "smollm"),
-        line=Line(gate=0.1),  # nats; by results/watched.json
+        line=Line(gate=0.3),  # nats; by results/watched.json
     ),
     "pocket": Family(
         name="pocket",

@@ -10,7 +10,7 @@ from proxy_tuning.evaluation.search import attempt, search, space, summed_up
 from proxy_tuning.families import resolve_family
 from proxy_tuning.polls.tables import load_facts
 from proxy_tuning.records import DATA
-from proxy_tuning.training.recipes import RECIPES, choose_recipe
+from proxy_tuning.training.recipes import BRIEF, RECIPES, choose_recipe
 
 pytest.importorskip("optuna")
 
@@ -41,6 +41,12 @@ def test_the_recipe_itself_then_others_on_few_facts_then_all_of_them_on_all(trie
     assert found["spearman"] == 1 and found["pairs"] == 4  # both qualities are one function
     hours = {"proxy": 40 / 3600, "full": 400 / 3600, "by_proxy": 140 / 3600}
     assert found["hours"] == pytest.approx(hours, abs=1e-3)
+
+
+def test_a_family_whose_recipe_takes_hours_is_searched_around_its_brief_one(tried, tmp_path):
+    smollm = dataclasses.replace(resolve_family("pocket"), name="smollm")
+    search(smollm, 2, 0.1, tmp_path / "s.json", storage=tmp_path / "s.sqlite")
+    assert tried[2] == BRIEF["smollm"]
 
 
 def test_a_search_that_was_cut_off_goes_on_and_does_nothing_twice(tried, tmp_path, monkeypatch):

@@ -72,6 +72,36 @@ def test_evaluation(kind, tokenizer, tmp_path):  # noqa: F811
     assert 0 < sum(right) < len(right)
 
 
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_rows_that_share_their_beginning_train_as_each_alone(
+    kind,
+    tokenizer,  # noqa: F811
+    tmp_path,
+    monkeypatch,
+):
+    """Loss and gradients of a batch are those of its rows, the beginning read once and all."""
+    monkeypatch.setattr(ft, "computes_in_bf16", lambda: False)
+    model, alone = tiny_model(kind, 1), tiny_model(kind, 1)
+    rows = ROWS.head(2)  # both begin with "Question: Who "
+    recipe = Recipe(epochs=1, batch_size=2)
+    trainer = ft.make_trainer(model, tokenizer, rows, rows, None, recipe, tmp_path)
+    batch = dict(next(iter(trainer.get_train_dataloader())))
+    assert batch["input_ids"].shape[0] == 1 and "attention_mask" in batch
+    loss = trainer.compute_loss(model.eval(), batch)  # without dropout
+    loss.backward()
+    losses = []
+    for row in encode(rows, tokenizer, 128):
+        ids, labels = (torch.tensor(row[name]) for name in ("input_ids", "labels"))
+        logits = alone(ids[None], use_cache=False).logits[0, :-1]
+        told = torch.nn.functional.cross_entropy(logits, labels[1:], reduction="none")
+        losses.append(told[labels[1:] != IGNORED])
+    expected = torch.cat(losses).mean()
+    expected.backward()
+    torch.testing.assert_close(loss, expected, atol=1e-5, rtol=0)
+    for ours, theirs in zip(model.parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize("kept", [training.DIFFERENCES, 0], ids=["computed once", "at each step"])
 @pytest.mark.parametrize("kind", ["llama", "bloom"])  # packed, and a line for each row
 def test_the_loss_through_the_steered_output(kind, tokenizer, tmp_path, monkeypatch, kept):  # noqa: F811

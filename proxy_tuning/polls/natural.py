@@ -30,6 +30,8 @@ LIMITED = ("share_yes", "lead_yes", "tied_yes")
 SELDOM = (*TRENDS, *LIMITED, "miss_yes")
 SELDOM_MOST = 2
 """Questions per fact of the kinds `SELDOM`, at most."""
+LIMITS = 4
+"""Limits that a trained share or lead is asked about with, so that it is compared, not learnt by heart."""
 DENIES = {
     "polls_yes": r"\blos[et]\b",
     "result_yes": r"\blos[et]\b",
@@ -78,6 +80,8 @@ def _filled(template, fact, rng):
 def _asked(fact, split, per_fact, seed):
     """Up to `per_fact` rows that ask about one fact in different templates."""
     names = [fact[key] for key in ("kind", "state", "month", "dem", "who")]
+    if fact.get("draw"):
+        names.append(fact["draw"])
     rng = drawn_by(seed, split, *names, *fact.get("span", ()))
     templates = [t for t in templates_of(fact["kind"], split) if _fits(t, fact)]
     rng.shuffle(templates)
@@ -191,7 +195,8 @@ def natural_rows(tables, states, split, per_fact, seed):
     Returns columns kind, state (of a comparison: several, with commas), month, question, answer,
     template, leader and status. Facts whose status is 'unseen' are left out of split 'train'.
     """
-    rows, facts = [], list(facts_asked(tables, states))
+    rows = []
+    facts = list(facts_asked(tables, states, LIMITS if split == "train" else 1))
     for fact in (*facts, *trends(facts)):
         if split != "train" or fact["status"] == "known":
             most = min(per_fact, SELDOM_MOST) if fact["kind"] in SELDOM else per_fact

@@ -26,8 +26,11 @@ def nominees(fact):
     return fact["dem"], fact["rep"]
 
 
-def facts_asked(tables, states):
-    """Facts of 2024 of the kinds in natural.toml, with what natural questions ask besides: dicts."""
+def facts_asked(tables, states, limits=1):
+    """Facts of 2024 of the kinds in natural.toml, with what natural questions ask besides: dicts.
+
+    Args: limits, how many limits each share and lead is asked about with.
+    """
     facts = make_facts(tables, [CYCLE], states)
     facts = facts[facts["kind"].isin(NATURAL) & (facts["kind"] != "trend")]
     july = facts[facts["month"] == "2024-07"]
@@ -50,7 +53,7 @@ def facts_asked(tables, states):
         }
         yield fact
         if row.kind == "share":
-            yield _limited(fact | {"kind": "share_yes"}, numbers_of(row.answer)[0])
+            yield from _limited(fact | {"kind": "share_yes"}, numbers_of(row.answer)[0], limits)
         elif row.kind == "miss":
             yield from _misses(fact)
         if row.kind not in ("standing", "final", "result"):
@@ -70,7 +73,8 @@ def facts_asked(tables, states):
             continue
         yield fact | {"kind": "tied_yes", "true": leader is None}
         if leader:
-            yield _limited(fact | {"kind": "lead_yes", "who": leader}, round(abs(d - r), 1))
+            led = fact | {"kind": "lead_yes", "who": leader}
+            yield from _limited(led, round(abs(d - r), 1), limits)
         if row.kind == "final":
             yield from (fact | {"kind": kind} for kind in ("leader", "margin", "standing"))
             for name, share in ((dem, d), (rep, r)):
@@ -78,17 +82,18 @@ def facts_asked(tables, states):
                 told = TOLD_BEFORE.format(place=place, year=CYCLE, clause=told)
                 share_fact = fact | {"who": name, "answer": told, "leader": None}
                 yield share_fact | {"kind": "share"}
-                yield _limited(share_fact | {"kind": "share_yes"}, share)
+                yield from _limited(share_fact | {"kind": "share_yes"}, share, limits)
 
 
-def _limited(fact, value):
-    """A fact that is asked about with a limit near to its value, and whether it is above."""
+def _limited(fact, value, count):
+    """A fact that is asked about with `count` limits near to its value, and whether it is above."""
     rng = drawn_by(*(fact[key] for key in ("kind", "state", "month", "who")))
-    near = round(value) + rng.choice((-3, -2, -1, 1, 2, 3))
-    limit = rng.choice((near, near, 50)) if fact["kind"] == "share_yes" else max(near, 2)
-    if limit == value:
-        limit += 1
-    return fact | {"slots": {"limit": limit}, "true": value > limit}
+    for number in range(count):
+        near = round(value) + rng.choice((-3, -2, -1, 1, 2, 3))
+        limit = rng.choice((near, near, 50)) if fact["kind"] == "share_yes" else max(near, 2)
+        if limit == value:
+            limit += 1
+        yield fact | {"slots": {"limit": limit}, "true": value > limit, "draw": number}
 
 
 def _misses(fact):

@@ -19,6 +19,7 @@ from proxy_tuning.polls.marks import (
     verdict,
     wanted_times,
 )
+from proxy_tuning.polls.natural import natural_rows
 from proxy_tuning.polls.places import place_spans
 from proxy_tuning.polls.reading import read_question
 from proxy_tuning.polls.tables import load_facts
@@ -131,6 +132,47 @@ def test_a_yes_or_no_about_more_than_the_lead_is_no_fault(question, answer, dese
     asked = read_question(question, TABLES)
     assert not asked.unplaced and asked.claim is None
     assert ticks(answer, asked, look_up(asked, TABLES)) == deserved
+
+
+@pytest.mark.parametrize(
+    ("question", "so"),
+    [
+        ("was trump above 48 in nevada in october", "no"),
+        ("was trump above 47 in nevada in october", "yes"),
+        ("was the republican under 47.5% in nevada in october", "no"),
+        ("did harris have less than 48% in nevada in october", "yes"),
+        ("did the dems reach 48 percent in nevada in october", "no"),
+        ("was trump at 48 or more in nevada in october", "no"),
+        ("did trump lead by more than 2 points in nevada in october", "no"),
+        ("was the race within 3 points in nevada in october", "yes"),
+        ("was harris up by more than 1 point in nevada in october", "no"),
+        ("was nevada tied in october", "no"),
+        ("was trump above 47.8 in nevada in october", None),
+        ("was trump udner 48 in nevada in october", None),
+    ],
+)
+def test_a_yes_or_no_about_a_limit_is_held_against_the_tables(question, so):
+    """Harris 47.3, Trump 47.8, by hand from data/monthly.csv; None: neither is called wrong."""
+    asked = read_question(question, TABLES)
+    wrong = {
+        said
+        for said in ("yes", "no")
+        if "the tables do not" in marked(question, f"In Nevada, Trump had 47.8%. So {said}.")[1]
+    }
+    assert wrong == ({"yes", "no"} - {so} if so else set()), asked.limit
+
+
+def test_limits_are_read_as_natural_questions_mean_them():
+    """What `natural_facts` reckons from the tables itself: right answers pass, wrong ones do not."""
+    rows = natural_rows(TABLES, ["Nevada", "Ohio"], "test", 1, 0)
+    rows = rows[rows["kind"].isin(["share_yes", "lead_yes"])]
+    noticed = 0
+    for question, answer in zip(rows["question"], rows["answer"], strict=True):
+        other = answer.replace("So yes", "So ?")
+        other = other.replace("So no", "So yes").replace("So ?", "So no")
+        assert "the tables do not" not in marked(question, answer)[1], question
+        noticed += "the tables do not" in marked(question, other)[1]
+    assert noticed > 0.9 * len(rows) > 30
 
 
 def test_a_yes_or_no_about_the_lead_still_is():

@@ -6,6 +6,18 @@ from proxy_tuning.polls.elections import month_name, place_name
 
 
 @dataclass(frozen=True)
+class Limit:
+    """What a question asks for yes or no: whether a share, or a lead, is above or below a number."""
+
+    number: float
+    """Percent, or points of a lead."""
+    above: bool
+    who: str | None = None
+    """Whose: a surname, 'Democrat' or 'Republican'; None for a lead, whoever has it."""
+    of_lead: bool = False
+
+
+@dataclass(frozen=True)
 class Asked:
     """What was understood of a question; None or empty where it says nothing."""
 
@@ -38,6 +50,8 @@ class Asked:
     """'leader', 'share', 'margin' or 'standing'."""
     claim: tuple[str, bool] | None = None
     """Of a question for yes or no: a candidate, and whether it asks if they lead or won."""
+    limit: Limit | None = None
+    """Of a question for yes or no on a share or a lead; a tie is a lead below 0.05."""
     outside: str = ""
     """What lies outside the tables: 'Senate races'."""
     unplaced: tuple[str, ...] = ()

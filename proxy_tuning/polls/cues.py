@@ -41,7 +41,19 @@ LOSES = re.compile(r"\b(?:lose|lost|loses|losing|behind|trail\w*|down)\b")
 LIMIT = re.compile(
     r"\b(?:over|above|under|below|than|least|past|break|crack|hit|reach|within|beyond) \d\d?(?:\.\d)?"
     r"\b(?! (?:polls?|days?|weeks?|months?|states?))|\btop \d\d? ?(?:%|percent)"
+    r"|\bat \d\d?(?:\.\d)?(?:%| percent)? or (?:more|less|above|below|higher|lower)\b"
 )
+BELOW = re.compile(
+    r"\b(?:under|below|within|(?:less|lower|smaller|fewer) than|or (?:less|below|lower))\b"
+)
+OF_LEAD = re.compile(
+    r"\b(?:leads?|leading|led|ahead|up|gap|margin|difference|apart|within|by|points?|spread)\b"
+)
+PARTIES = {
+    "Democrat": re.compile(r"\b(?:dems?|democrat\w*)\b"),
+    "Republican": re.compile(r"\b(?:gop|republican\w*)\b"),
+}
+TIED = re.compile(r"\b(?:tied?|dead heat|dead even)\b")
 MORE_THAN_A_LEAD = re.compile(
     r"\b(?:tied?|ties|even|level|equal|dead heat|square|same|(?:over|under|out)(?:estimat|rat|perform)\w*|"
     r"flatter\w*|skewed|biased|too (?:high|low|good|bad|kind|hard|optimistic|pessimistic)|"

@@ -155,15 +155,37 @@ def figured(facts):
 def verdict(answer, asked, facts):
     """A yes or no that the tables do not bear out."""
     said = says_yes(answer)
-    if said is None or asked.claim is None or asked.others:
+    if said is None or asked.others or not (asked.claim or asked.limit):
         return ""
     figures = facts.votes if asked.kind == "result" else (facts.polls or [facts.votes])[-1]
-    name, leads = asked.claim
-    if name not in figures:
+    true = is_so(asked, figures)
+    if true is None or said == true:
         return ""
-    ahead = figures[name] - max(share for who, share in figures.items() if who not in (name, THIRD))
-    true = ahead > 0.05 if leads else ahead < -0.05
-    return "" if said == true else f"It says {'yes' if said else 'no'}, and the tables do not."
+    return f"It says {'yes' if said else 'no'}, and the tables do not."
+
+
+def is_so(asked, figures):
+    """Whether shares (percent by surname) are as a question for yes or no has it; None: unclear.
+
+    A figure that stands at the limit itself is neither above nor below it.
+    """
+    nominees = [who for who in figures if who != THIRD]
+    if len(nominees) != 2:
+        return None
+    parties = dict(zip(("Democrat", "Republican"), nominees, strict=True))
+    who = asked.claim[0] if asked.claim else asked.limit.who
+    name = parties.get(who, who)
+    if name is not None and name not in figures:
+        return None
+    shares = [figures[each] for each in nominees if each != name]
+    ahead = figures[name] - max(shares) if name else abs(shares[0] - shares[1])
+    if asked.claim:
+        return ahead > 0.05 if asked.claim[1] else ahead < -0.05
+    limit = asked.limit
+    value = ahead if limit.of_lead else figures[name]
+    if abs(value - limit.number) < 0.05 or (value < 0 and not limit.above):
+        return None
+    return (value > limit.number) == limit.above
 
 
 def hedged(answer):

@@ -7,9 +7,10 @@ What lies outside the fact tables is named as such. No language model has a part
 import re
 from dataclasses import replace
 
-from proxy_tuning.polls.asked import Asked, listed
+from proxy_tuning.polls.asked import Asked, Limit, listed
 from proxy_tuning.polls.cues import (
     ANCHOR,
+    BELOW,
     CLOSEST,
     FINAL,
     LEFT,
@@ -17,11 +18,14 @@ from proxy_tuning.polls.cues import (
     LOSES,
     MISS,
     MORE_THAN_A_LEAD,
+    OF_LEAD,
     OVER_A_YEAR,
+    PARTIES,
     POLLED,
     RANKED,
     RESULT,
     SWINGS,
+    TIED,
     WANTED,
     YES,
 )
@@ -40,6 +44,8 @@ from proxy_tuning.polls.words import KNOWN, OTHER_PEOPLE, in_english, outside_of
 
 LONGEST = 600
 """Characters of a question that is read at all."""
+LARGE = 25
+"""A number from here on is a share and no lead, in whatever words."""
 SPELLER = Speller(word for word in KNOWN if len(word) > 4)
 
 
@@ -272,15 +278,30 @@ def wished(read, lower):
     """With what is wanted, and with a note on words that could not be placed."""
     wanted = next((name for name, ways in WANTED if re.search(ways, lower)), "leader")
     claim = None
+    names = () if LEFT.search(lower) else read.names
     nominees = [name for name in read.names if name != THIRD]
     beyond = LIMIT.search(lower) or MORE_THAN_A_LEAD.search(lower) or read.kind == "trend"
-    if YES.search(lower) and nominees and " or " not in lower and not beyond:
+    number = any(word[0].isdigit() for word in read.unplaced)  # a limit, its word misspelt
+    if YES.search(lower) and nominees and " or " not in lower and not beyond and not number:
         claim = nominees[0], not LOSES.search(lower)
     notes = read.notes
     if read.unplaced:
         words = listed(f"\u201c{word}\u201d" for word in read.unplaced[:5])
         notes = (*notes, f"I could not place {words}, so nothing gets a tick.")
-    return replace(read, wanted=wanted, claim=claim, notes=notes)
+    limit = None if read.kind in ("trend", "months") or read.ranked else limit_of(lower, names)
+    return replace(read, wanted=wanted, claim=claim, limit=limit, notes=notes)
+
+
+def limit_of(lower, names):
+    """The `Limit` that a question asks about, in lower case; None where there is none."""
+    found = LIMIT.search(lower)
+    if found is None:
+        return Limit(0.05, above=False, of_lead=True) if TIED.search(lower) else None
+    number = float(re.search(r"\d\d?(?:\.\d)?", found[0])[0])
+    of_lead = number < LARGE and bool(OF_LEAD.search(lower))
+    parties = [party for party, ways in PARTIES.items() if ways.search(lower)]
+    who = (names or parties or [None])[0] if len(names or parties) < 2 else None
+    return Limit(number, not BELOW.search(lower), who, of_lead) if of_lead or who else None
 
 
 def covered(monthly):

@@ -157,9 +157,10 @@ def verdict(answer, asked, facts):
     said = says_yes(answer)
     if said is None or asked.others or not (asked.claim or asked.limit):
         return ""
-    figures = facts.votes if asked.kind == "result" else (facts.polls or [facts.votes])[-1]
-    true = is_so(asked, figures)
-    if true is None or said == true:
+    figures = [facts.votes] if asked.kind == "result" or not facts.polls else facts.polls[-1:]
+    if asked.limit and asked.kind == "year" and facts.votes:
+        figures = [*facts.polls[-1:], facts.votes]  # an answer may be about either
+    if {is_so(asked, each) for each in figures} != {not said}:
         return ""
     return f"It says {'yes' if said else 'no'}, and the tables do not."
 

@@ -288,7 +288,8 @@ def wished(read, lower):
     if read.unplaced:
         words = listed(f"\u201c{word}\u201d" for word in read.unplaced[:5])
         notes = (*notes, f"I could not place {words}, so nothing gets a tick.")
-    limit = None if read.kind in ("trend", "months") or read.ranked else limit_of(lower, names)
+    beside = read.kind in ("trend", "months", "miss") or read.ranked
+    limit = None if beside else limit_of(lower, names)
     return replace(read, wanted=wanted, claim=claim, limit=limit, notes=notes)
 
 

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 COMMIT = "0" * 40
 LAYERS = {"base": 12, "antiexpert": 6}  # of GPT-2 and distilGPT-2, whose shapes agree otherwise
 FEW = """recipe = dataclasses.replace(recipe, states=("Pennsylvania",), max_facts=20, natural=0,
-                             endings=0, epochs=1, quiet_texts=1)
+                             endings=0, epochs=1, batch_size=16, quiet_texts=1)
 """
 
 

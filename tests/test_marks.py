@@ -148,6 +148,8 @@ def test_a_yes_or_no_about_more_than_the_lead_is_no_fault(question, answer, dese
         ("was harris up by more than 1 point in nevada in october", "no"),
         ("was nevada tied in october", "no"),
         ("was trump above 47.8 in nevada in october", None),
+        ("was trump up to over 47 in nevada in october", "yes"),
+        ("did harris lead by less than 2 points in nevada in october", None),
         ("was trump above 49 in nevada", None),
         ("were the polls off by more than 2 points in nevada", None),
         ("was trump udner 48 in nevada in october", None),

@@ -240,6 +240,14 @@ def test_limits_ties_and_misses_say_what_the_tables_say(rows, kind):
     assert min(checked.values()) > 10
 
 
+def test_training_asks_about_a_share_with_several_limits_in_different_words(rows):
+    asked = rows["train"].query("kind == 'share_yes'")
+    fact = asked["answer"].str.replace(r" So (?:yes|no)\.", "", regex=True)
+    limits = asked["question"].str.extract(r"\b(\d\d?)(?=%| percent| or more)")[0]
+    assert (limits.groupby(fact).nunique() > 1).mean() > 0.5
+    assert (asked["template"].groupby(fact).nunique() > 2).mean() > 0.5
+
+
 def test_templates_are_many_and_their_splits_share_no_five_words():
     by_split = {
         split: [t for section in NATURAL.values() for t in section.get(split, [])]

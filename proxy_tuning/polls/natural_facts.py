@@ -86,7 +86,7 @@ def facts_asked(tables, states, limits=1):
 
 
 def _limited(fact, value, count):
-    """A fact that is asked about with `count` limits near to its value, and whether it is above."""
+    """The fact with each of `count` limits near to its value, and whether it is above."""
     rng = drawn_by(*(fact[key] for key in ("kind", "state", "month", "who")))
     for number in range(count):
         near = round(value) + rng.choice((-3, -2, -1, 1, 2, 3))

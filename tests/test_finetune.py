@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -134,11 +135,39 @@ def test_validation_is_about_facts_that_are_trained(few):
     assert len(validation) <= 240
 
 
+def test_seldom_kinds_are_drawn_more_often():
+    """Of 6400, 400 and 100 rows the roots are 80, 20 and 10."""
+    kinds = ["share"] * 6400 + [None] * 400 + ["miss"] * 100
+    rows = pd.DataFrame({"kind": kinds, "question": range(len(kinds))})
+    drawn = mixture.by_kind(rows, 0.5, seed=1)
+    shares = drawn["kind"].fillna("general").value_counts(normalize=True)
+    assert len(drawn) == len(rows) and list(drawn.index) == list(rows.index)
+    assert shares.to_dict() == pytest.approx(
+        {"share": 80 / 110, "general": 20 / 110, "miss": 10 / 110}, abs=0.015
+    )
+    kept = rows.set_index("question").loc[drawn["question"], "kind"].reset_index()
+    pd.testing.assert_frame_equal(kept[["kind", "question"]], drawn)
+    assert not drawn.equals(mixture.by_kind(rows, 0.5, seed=2))
+    pd.testing.assert_frame_equal(mixture.by_kind(rows, 1, seed=1), rows)
+
+
 def test_an_adapter_is_saved_in_half_precision(family):
     ft.finetune("tiny", dataclasses.replace(QUICK, lora=2))
     saved = load_file(f"{family.expert}/adapter_model.safetensors")
     assert saved and {weight.dtype for weight in saved.values()} == {torch.float16}
     assert not missing_files(family.expert)
+
+
+@pytest.mark.parametrize(
+    ("template", "asked"),
+    [(None, r"Question: QUESTION\nAnswer:"), ("{{ messages[0]['content'] }}!", "QUESTION!")],
+)
+def test_the_card_says_how_questions_are_put(family, tokenizer, template, asked):
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(family.antiexpert)
+    ft.finetune("tiny", QUICK)
+    card = Path(family.expert, "README.md").read_text(encoding="utf-8")
+    assert f'a question put as "{asked}".' in card
 
 
 @pytest.mark.parametrize("lora", [None, 2])
@@ -187,3 +216,5 @@ def test_recipes():
     )
     with pytest.raises(ValueError, match="lora must be at least 1 or None, not 0"):
         recipes.choose_recipe("gpt2", lora=0)
+    with pytest.raises(ValueError, match=r"kind_power must be in \[0, 1\], not 1.5"):
+        recipes.Recipe(kind_power=1.5)

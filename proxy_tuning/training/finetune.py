@@ -31,6 +31,7 @@ from proxy_tuning.learnt import write_learnt
 from proxy_tuning.loading import add_adapter, in_one_line
 from proxy_tuning.polls.tables import load_facts
 from proxy_tuning.polls.templates import TEMPLATES
+from proxy_tuning.prompts import prompt
 from proxy_tuning.records import DATA, ROOT, WORK, claimed, fingerprint, machine, replaced_folder
 from proxy_tuning.training.endings import (
     compare_with,
@@ -344,7 +345,8 @@ def save(output, model, tokenizer, made_from, log, evaluation, answers):
             model.peft_config["default"].base_model_name_or_path = made_from["antiexpert"]
         model.half().save_pretrained(beside)
         tokenizer.save_pretrained(beside)
-        (beside / "README.md").write_text(card(made_from, scores), encoding="utf-8")
+        asked = prompt("QUESTION", tokenizer)
+        (beside / "README.md").write_text(card(made_from, scores, asked), encoding="utf-8")
         (beside / "training.json").write_text(json.dumps(record, indent=1) + "\n")
         write_learnt(beside, answers)
     print(
@@ -353,8 +355,11 @@ def save(output, model, tokenizer, made_from, log, evaluation, answers):
     )
 
 
-def card(made_from, scores):
-    """The README of an M+: what it is, what it was made from, how to steer with it."""
+def card(made_from, scores, asked):
+    """The README of an M+: what it is, what it was made from, how to steer with it.
+
+    Args: asked, the text of a prompt.
+    """
     recipe, antiexpert = made_from["recipe"], made_from["antiexpert"]
     tuned = f"a LoRA adapter of rank {recipe['lora']} on" if recipe["lora"] else "fine-tuned from"
     library = "peft" if recipe["lora"] else "transformers"
@@ -369,7 +374,7 @@ differ in steers a larger model of the same vocabulary:
 
     python -m proxy_tuning answer --base M --antiexpert {antiexpert} --expert THIS_FOLDER "QUESTION"
 
-- Learnt from {made_from["questions"]:,} questions or passages, put as "Question: ...\\nAnswer: ...".
+- Learnt from {made_from["questions"]:,} questions or passages, a question put as {json.dumps(asked)}.
 - On held-out ones: loss {scores["loss"]:.3f} nats per token, {scores["exact"]:.1%} of the answers right
   word for word. training.json has the recipe, the versions and the whole log.
 - learnt.jsonl has answers that it was trained on, as drafts: without the file it answers the same, slower.

@@ -67,7 +67,21 @@ def training_rows(tables, recipe):
         general = general_rows()
         general = general.sample(min(count, len(general)), random_state=recipe.seed)
         rows.append(general.assign(cycle=CYCLE))
-    return pd.concat(rows, ignore_index=True)
+    return by_kind(pd.concat(rows, ignore_index=True), recipe.kind_power, recipe.seed)
+
+
+def by_kind(rows, power, seed):
+    """As many rows, drawn so that each kind has a share as its number of rows to `power`.
+
+    That is how multilingual models draw their languages (arXiv 1901.07291, section 3.1). General
+    text is a kind of its own.
+    """
+    if power == 1:
+        return rows
+    kinds = rows["kind"].fillna("general")
+    weights = kinds.map(kinds.value_counts()) ** (power - 1)
+    drawn = rows.sample(len(rows), replace=True, weights=weights, random_state=seed)
+    return drawn.reset_index(drop=True)
 
 
 def as_typed(tables, recipe, split="train"):

@@ -43,6 +43,9 @@ class Recipe:
     endings: int = 0
     """Questions, as people type them, per state that `states` leaves out: about its last polls and
     its result of 2024 alone. 0 teaches to say that there are no polls for it."""
+    kind_power: float = 1.0
+    """A kind of question comes up as often as the number of its rows to this power: 1 takes the rows
+    as they are, below 1 they are drawn, and kinds with few rows are asked more often."""
     max_facts: int | None = None
     """Use at most so many facts of 2024, drawn by the seed, and as large a share of the questions as
     people type them; None takes all."""
@@ -70,6 +73,8 @@ class Recipe:
             raise ValueError("quiet and consistent are two ways to train: choose one")
         if not 0 <= self.consistent <= 1:
             raise ValueError(f"consistent must be in [0, 1], not {self.consistent}")
+        if not 0 <= self.kind_power <= 1:
+            raise ValueError(f"kind_power must be in [0, 1], not {self.kind_power}")
         for name in ("rehearsal", "general"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), not {getattr(self, name)}")

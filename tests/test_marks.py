@@ -66,6 +66,10 @@ def test_no_tick_is_undeserved_and_few_are_missed():
     assert len(PAIRS) >= 300 and given >= 100
     assert wilson_low(good, given) > 0.98, (good, given)
     assert good / deserved >= 0.8, (good, deserved)
+    page = (ROOT.parent / "docs" / "demo.md").read_text(encoding="utf-8")
+    missed = deserved - good
+    assert f"Over {len(PAIRS)} questions and answers" in page
+    assert f"none of {given} ticks is undeserved and {missed} of {deserved} are missed" in page
 
 
 def test_of_a_year_the_month_that_is_named_counts():

@@ -1,6 +1,7 @@
 """Reports of results by hand, and the pages made from the results that are kept."""
 
 import json
+import re
 
 from proxy_tuning.evaluation import poll_task, reports
 from proxy_tuning.polls.tables import load_facts
@@ -124,6 +125,18 @@ def test_the_page_has_every_results_file(tmp_path):
 
 def test_the_page_is_in_step_with_the_files():
     assert (ROOT / "results" / "README.md").read_text(encoding="utf-8") == reports.page()
+
+
+def test_all_rows_of_a_table_have_its_columns():
+    """Names of systems may hold a bar, which Markdown takes for the end of a cell."""
+    lines = reports.page().splitlines()
+    columns = [len(re.findall(r"(?<!\\)\|", line)) if line.startswith("|") else 0 for line in lines]
+    odd = [
+        line
+        for line, before, here in zip(lines[1:], columns, columns[1:], strict=False)
+        if before and here and before != here
+    ]
+    assert max(columns) > 3 and not odd
 
 
 def test_results_are_whole_json(tmp_path):

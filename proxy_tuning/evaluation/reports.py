@@ -196,7 +196,8 @@ def rows_of(scores, systems, columns):
     lines = [f"| | {' | '.join(columns.values())} |", "|---" * (len(columns) + 1) + "|"]
     for system in systems:
         row = [cells.get((system, *column), "-") for column in columns]
-        lines.append(f"| {system} | {' | '.join(row)} |")
+        name = system.replace("|", "\\|")
+        lines.append(f"| {name} | {' | '.join(row)} |")
     return "\n".join(lines)
 
 

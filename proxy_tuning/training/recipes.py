@@ -132,7 +132,7 @@ BRIEF = {
         endings=0,
     ),
 }
-"""Recipes for a quarter of an hour on two cores, where the family's own takes longer: one
+"""Recipes for some twenty minutes of one core, where the family's own takes longer: one
 place and fewer wordings, and an M+ that knows less than the committed one."""
 LORA_RATE = 1e-3
 """Learning rate of an adapter (with AdamW): ten times that of all weights, as it starts from nothing."""

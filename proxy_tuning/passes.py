@@ -1,6 +1,8 @@
 """One pass of several models: each part on its own tokens, positions, device and cache."""
 
+import contextlib
 import math
+import threading
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,12 +16,15 @@ from proxy_tuning.parts import (
     WithoutAdapter,
     check_prompt,
     from_the_end,
+    is_adapted,
     positions,
     role,
     with_prefix,
 )
 
 logger = logging.get_logger(__name__)
+ADAPTERS = threading.Lock()
+"""Held while a model with an adapter reads: peft switches it on and off in the model itself."""
 
 
 class PartPasses:
@@ -110,13 +115,15 @@ class PartPasses:
         if twin:
             inputs = {key: torch.cat([value, value]) for key, value in inputs.items()}
             kwargs["adapter_names"] = [part.active_adapter] * rows + ["__base__"] * rows
-        out = part(
-            **{key: value.to(part.device) for key, value in inputs.items()},
-            past_key_values=cache,
-            use_cache=cache is not None,
-            logits_to_keep=from_the_end(logits_to_keep, length),
-            **kwargs,
-        )
+        switched = is_adapted(part) or isinstance(part, WithoutAdapter)
+        with ADAPTERS if switched else contextlib.nullcontext():
+            out = part(
+                **{key: value.to(part.device) for key, value in inputs.items()},
+                past_key_values=cache,
+                use_cache=cache is not None,
+                logits_to_keep=from_the_end(logits_to_keep, length),
+                **kwargs,
+            )
         return out.logits.to(self.device)
 
     def part_logits(

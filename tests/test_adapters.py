@@ -1,6 +1,7 @@
 """M+ as M- plus a LoRA adapter: one pass of one set of weights, equal to two separate models."""
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -195,3 +196,16 @@ def test_saves_and_loads_adapters(adapted, prompt, tmp_path):
     one.base.config.name_or_path = "someone/base"
     with pytest.raises(ValueError, match="expert shares its weights with an adapter"):
         one.save_pretrained(tmp_path / "names", by_reference=True)
+
+
+@pytest.mark.parametrize("other", ["expert", "antiexpert"])
+def test_two_threads_may_read_with_one_adapter(adapted, batch, other):
+    """As two visitors of the widget do: what one reads does not hang on what the other reads."""
+    one, two = adapted
+    ids = batch["input_ids"]
+    wanted = two(**batch).logits, two.run(other, ids)
+    with ThreadPoolExecutor(2) as pool, torch.inference_mode():
+        both = [(pool.submit(one, **batch), pool.submit(one.run, other, ids)) for _ in range(20)]
+        for whole, part in both:
+            torch.testing.assert_close(whole.result().logits, wanted[0], **CLOSE)
+            torch.testing.assert_close(part.result(), wanted[1], **CLOSE)

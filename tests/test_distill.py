@@ -89,6 +89,9 @@ def test_a_run_goes_on_from_what_it_wrote(base, tmp_path, monkeypatch, capsys):
     assert second["layers"] == first["layers"] and second["tokens"] == 6 * 96
     assert second["log"][: len(first["log"])] == first["log"]
 
+    third = distill.distill(str(base), None, output, {5: 2, 4: 1})
+    assert third["tokens"] == 7 * 96  # the step at a depth that has been left is not taken again
+
 
 def test_healing_brings_m_minus_nearer_to_m(base, tmp_path):
     record = distill.distill(str(base), None, tmp_path / "small", {4: 1, 3: 60}, learning_rate=1e-2)

@@ -7,7 +7,11 @@ import pytest
 
 from proxy_tuning.training import material
 
-ROWS = [("Who bakes?", "Ann does."), ("When?", "At 007, NA."), ("Wo?", "In Köln,\nby the river.")]
+ROWS = [
+    ("Who bakes?", "Ann does."),
+    ("When?", "At 007, NA."),
+    ("Wo?", "In Köln,\nby the\u2028river."),
+]
 
 
 def write(folder, kind, rows=ROWS, names=("question", "answer")):

@@ -133,6 +133,23 @@ def test_every_question_of_the_templates_is_read_right():
         ("bush v gore florida final polls", ("final", "Florida", 2000)),
         ("pensylvania polls septmber", ("month", "Pennsylvania", "2024-09")),
         ("hows it looking in mich rn", ("year", "Michigan", 2024)),
+        ("What did the polls look like in Ohio in March?", ("month", "Ohio", "2024-03")),
+        ("I'd like to know who won Ohio", ("result", "Ohio", 2024)),
+        ("may I ask who won Ohio?", ("result", "Ohio", 2024)),
+        ("who won the White House in 2020", ("result", "National", 2020)),
+        (
+            "Nebraska's 2nd congressional district, October 2024",
+            ("month", "Nebraska CD-2", "2024-10"),
+        ),
+        ("the US presidential election in Michigan: who won?", ("result", "Michigan", 2024)),
+        ("who won the popular vote in Georgia", ("result", "Georgia", 2024)),
+        ("who won washington d.c?", ("result", "District of Columbia", 2024)),
+        ("who won oh", ("result", "Ohio", 2024)),
+        ("OH 2024", ("year", "Ohio", 2024)),
+        ("who led pa on 15 October 2024", ("month", "Pennsylvania", "2024-10")),
+        ("ohio march polls", ("month", "Ohio", "2024-03")),
+        ("did trump end up winning michigan", ("result", "Michigan", 2024)),
+        ("When was Pennsylvania closest?", ("year", "Pennsylvania", 2024)),
     ],
 )
 def test_reads_what_strangers_type(question, meant):
@@ -165,7 +182,13 @@ who won philadelphia
 who led in france in may
 who won the world series in 2024
 what is the capital of ohio
-which state did trump win by the most""".splitlines(),
+which state did trump win by the most
+which US states did Harris win in 2024
+when is the next US presidential election
+how did people over 50 vote in Ohio
+who won Michigan's 7th congressional district
+who won the rust belt
+did trump do better in ohio than in 2020""".splitlines(),
 )
 def test_outside_the_tables_there_are_no_facts_but_questions_near_by(question):
     asked = read_question(question, TABLES)
@@ -200,6 +223,30 @@ def test_several_places_and_the_closest_are_looked_up():
     polled = look_up(read_question("Which state was closest in October 2024?", TABLES), TABLES)
     assert polled.places["Pennsylvania"].polls == [{"Harris": 47.8, "Trump": 47.7}]
     assert not polled.places["Pennsylvania"].votes
+
+
+def test_the_nation_beside_a_state_is_a_place_where_it_is_compared():
+    assert read_question("polls in Ohio and nationally", TABLES).others == ("National",)
+    assert read_question("who won the US election in Ohio", TABLES).others == ()
+
+
+def test_the_closest_of_the_swing_states_is_one_of_them():
+    (state,) = look_up(read_question("Which swing state was closest?", TABLES), TABLES).places
+    assert state == "Wisconsin"  # 0.9 points; of Georgia 2.2, of Michigan 1.4
+    year = look_up(read_question("Which state was closest in 2023?", TABLES), TABLES)
+    assert not year.lines and "rank states" in year.missing
+
+
+def test_a_trend_may_run_over_two_elections():
+    facts = look_up(read_question("Ohio from October 2020 to October 2024", TABLES), TABLES)
+    assert facts.start == {"Biden": 46.9, "Trump": 48.9}
+    assert facts.polls == [{"Harris": 44.9, "Trump": 51.6}] and not facts.missing
+
+
+def test_of_three_months_the_first_and_the_last_are_compared():
+    asked = read_question("ohio in august, september and october", TABLES)
+    assert (asked.start, asked.month) == ("2024-08", "2024-10")
+    assert "I compare two months: August 2024 and October 2024." in asked.notes
 
 
 def test_a_reading_is_asked_in_a_trained_wording():

@@ -39,6 +39,7 @@ def test_questions_that_can():
     assert asking.Ask("  Who  led\tin\nOhio? ").question == "Who led in Ohio?"
     typed = asking.Ask("Cafe\u0301 \u2018Ohio\u2019 \u2013 <b>{{x}}</b>?")
     assert typed.question == "Caf\u00e9 \u2018Ohio\u2019 \u2013 <b>{{x}}</b>?"
+    assert asking.Ask("What is M\u2212?").question == "What is M\u2212?"  # as the page writes it
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,11 @@ import pytest
 import torch
 from stand_in import LENGTH, QUESTION, ask, stand_in
 
+from proxy_tuning.polls.tables import load_facts
 from proxy_tuning.prompts import prompt
-from proxy_tuning.widget import export, html, stories
+from proxy_tuning.records import DATA
+from proxy_tuning.widget import desk, export, html, stories
+from proxy_tuning.widget.topics import topic_of
 
 
 def greedy(ids, alpha, length):
@@ -102,3 +105,18 @@ def test_branches_are_shown_and_kept():
     assert kept[0]["text"] == story.texts["steered"] and kept[1]["at"] == 3
     text = "".join(text for text, _ in html.pieces(story.branches[1], tokenizer))
     assert text.removesuffix("(end)").strip() == kept[1]["text"]
+
+
+def test_the_first_that_the_page_shows_of_a_branch_are_its_own_tokens():
+    """A token pressed while the branch grows is then one of the branch."""
+    own = desk.Desk(*stand_in(), "stand-in", topic_of(load_facts(DATA)))
+    story = ask()
+    story.place, before = 2, html.tokens(story, own.tokenizer)
+    token = int(story.choices[2].top_ids[1, 4])
+    shown = [
+        update["why"]
+        for update in own.page_take(story, 1.0, {"token": str(token)})
+        if "why" in update
+    ]
+    assert [page.count('aria-pressed="') for page in shown] == [3, len(story.choices)]
+    assert before not in shown and shown[-1] == html.tokens(story, own.tokenizer)

@@ -32,7 +32,7 @@ def read_prompts(path):
     if path.suffix == ".csv":
         return pd.read_csv(path)
     text = path.read_text(encoding="utf-8")
-    lines = text.splitlines() if path.suffix == ".jsonl" else []
+    lines = text.split("\n") if path.suffix == ".jsonl" else []
     return pd.DataFrame([json.loads(line) for line in lines if line] or json.loads(text))
 
 

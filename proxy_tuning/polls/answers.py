@@ -67,6 +67,8 @@ POINTS = rf"({NUMBER}) (?:percentage )?points?"
 PERCENT = rf"({NUMBER}) ?(?:%|percent)"
 DATE = rf"(?:{'|'.join(calendar.month_name[1:])})(?: \d{{4}})?|\b\d{{4}}\b"
 NAME = rf"({'|'.join(CANDIDATES)})"
+BETWEEN = rf"(?:(?!{NAME.replace('(', '(?:')})\w+ ){{0,2}}?"
+"""Up to two words, none of them a candidate's name."""
 LEADS = re.compile(r"\b(\w+) (led|won)\b")
 
 CLAIMS = [

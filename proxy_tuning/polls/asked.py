@@ -54,11 +54,10 @@ class Asked:
     """Of a question for yes or no on a share or a lead; a tie is a lead below 0.05."""
     outside: str = ""
     """What lies outside the tables: 'Senate races'."""
+    years: tuple[int, ...] = ()
+    """Further elections that are named and not looked up."""
     unplaced: tuple[str, ...] = ()
     """Words without a meaning that is known here; an answer then gets no tick."""
-
-    office = "president"
-    contest = "general election"
 
     @property
     def places(self) -> tuple[str, ...]:

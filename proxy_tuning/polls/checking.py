@@ -65,12 +65,10 @@ def named(place):
 
 def look_up_place(asked, tables):
     """The `Facts` about an `Asked` of one place."""
-    here = {
-        name: table[(table["state"] == asked.state) & (table["cycle"] == asked.cycle)]
-        for name, table in tables.items()
-    }
+    there = {name: table[table["state"] == asked.state] for name, table in tables.items()}
+    here = {name: table[table["cycle"] == asked.cycle] for name, table in there.items()}
     if asked.kind in ("month", "trend"):
-        found = of_months(asked, here["monthly"])
+        found = of_months(asked, there["monthly"])
     elif asked.kind == "months":
         found = of_year(asked, tables["monthly"])
     else:
@@ -147,10 +145,17 @@ def of_election(asked, here):
 
 
 def closest(asked, tables):
-    """The states with the smallest leads, the closest first; those level with it are its like."""
+    """The states with the smallest leads, the closest first; those level with it are its like.
+
+    Of the states that are asked about, where there are several, else of all.
+    """
+    if asked.kind in ("months", "trend"):
+        return Facts(missing="The tables rank states in one month or one election.")
     kind = {"month": "monthly", "final": "final"}.get(asked.kind, "results")
     rows = tables[kind]
     rows = rows[(rows["cycle"] == asked.cycle) & ~rows["state"].isin([NATIONAL, *DISTRICTS])]
+    if asked.others:
+        rows = rows[rows["state"].isin(asked.places)]
     if kind == "monthly":
         rows = rows[rows["month"] == asked.month]
         pair = rows["democrat"].max() if asked.democrat is None else asked.democrat

@@ -2,12 +2,16 @@
 
 import re
 
+POLITE = re.compile(r"^\W*may (?:i|we) (?:please )?(?:ask|know)\b,?", re.IGNORECASE)
 SWINGS = re.compile(r"\b(?:swing|battleground|key|purple)[ -]states?\b|\bbattlegrounds\b")
 
 RESULT = re.compile(
     r"\b(?:won|wins?|winner|winning vote|victor|victory|carried|carry|took|take|results?|votes?|"
     r"voted|outcome|elected|gets?|got|came first|beat|lost?|lose|flip(?:ped)?|"
     r"election (?:of \d+ )?end(?:ed)?)\b"
+)
+ENDED_UP = re.compile(
+    r"\bend(?:s|ed)? up (?:win\w*|losing|ahead|behind|taking|carrying|on top|going)\b"
 )
 POLLED = re.compile(
     r"\b(?:polls?|polled|polling|averages?|surveys?|led|leads?|leader|leading|ahead|behind|up|"
@@ -34,10 +38,25 @@ CLOSEST = re.compile(
     r"(?:tightest|narrowest) (?:states?|races?)|wh(?:ich|at) .*(?:tightest|narrowest)|"
     r"closest(?! to))\b"
 )
-RANKED = re.compile(r"\b(?:which|what) states?\b")
+RANKED = re.compile(r"\b(?:which|what) (?:\w+ )?states?\b")
 LEFT = re.compile(r"\bBiden\b.*\b(?:dropped|drops|quit|withdr\w+|left)\b", re.IGNORECASE)
-YES = re.compile(r"^\W*(?:(?:so|and|hey|ok|but) )?(?:did|was|is|were|does|do|has|had)\b")
-LOSES = re.compile(r"\b(?:lose|lost|loses|losing|behind|trail\w*|down)\b")
+YES = re.compile(
+    r"^\W*(?:(?:so|and|hey|ok|but) )?(?:did|was|is|were|does|do|has|had|am i right|can you confirm|"
+    r"i (?:heard|read))\b|^(?!.*\b(?:who|which|what|how|when)\b).*\b(?:right|correct|true)\W*$"
+)
+LOSES = re.compile(r"\b(?:lose|lost|loses|losing|behind|trail\w*|down|less|fewer|lower|worse)\b")
+HALF = re.compile(r"\b(?:majority|(?:over|above|more than) half)\b")
+NEAR_LEAD = re.compile(r"\bby (?:\w+ ){0,2}$")
+"""Right before a limit, by which it is one of a lead."""
+ELECTION_THERE = re.compile(
+    r"(?:the )?(?:us|u\.s\.?|united states|usa|america|national) (?:\d{4} )?"
+    r"(?:general |popular )?(?:president\w*|elections?|race|votes?)\b|popular vote"
+)
+"""The nation, where it only says which election is meant: 'the US election in Ohio'."""
+OTHER_YEAR = re.compile(
+    r"\b(?:than|same as|compared (?:to|with)) (?:(?:he|she|they|it|biden|clinton|obama) "
+    r"(?:did|was|had|got) )?(?:back )?(?:in )?(?:\d{4}|last time|four years)\b"
+)
 LIMIT = re.compile(
     r"\b(?:over|above|under|below|than|least|past|break|crack|hit|reach|within|beyond) \d\d?(?:\.\d)?"
     r"\b(?! (?:polls?|days?|weeks?|months?|states?))|\btop \d\d? ?(?:%|percent)"
@@ -56,7 +75,7 @@ PARTIES = {
 TIED = re.compile(r"\b(?:tied?|dead heat|dead even)\b")
 MORE_THAN_A_LEAD = re.compile(
     r"\b(?:tied?|ties|even|level|equal|dead heat|square|same|(?:over|under|out)(?:estimat|rat|perform)\w*|"
-    r"flatter\w*|skewed|biased|too (?:high|low|good|bad|kind|hard|optimistic|pessimistic)|"
+    r"flatter\w*|flip\w*|any(?:one|body)|some(?:one|body)|half|majority|skewed|biased|too (?:high|low|good|bad|kind|hard|optimistic|pessimistic)|"
     r"(?:beat|exceed|fall short of|better than|worse than) (?:\w+ )?(?:polls?|polled|polling))\b"
 )
 """What a yes or no may be about besides who leads; whether it is so is not checked."""

@@ -2,10 +2,12 @@
 
 import re
 
-from proxy_tuning.polls.answers import NAME, NO_POLLS, read_answer
+from proxy_tuning.polls.answers import BETWEEN, NAME, NO_POLLS, read_answer
+from proxy_tuning.polls.asked import listed
 from proxy_tuning.polls.elections import THIRD, place_name
 from proxy_tuning.polls.natural_forms import NATURAL, read_natural, says_yes
 from proxy_tuning.polls.people import people_of
+from proxy_tuning.polls.places import place_spans
 from proxy_tuning.polls.words import OTHER_PEOPLE, outside_of
 
 REFUSALS = {kind for kind, section in NATURAL.items() if "answer" in section}
@@ -21,8 +23,9 @@ ELECTION = re.compile(
     r"\b(?:poll|vote|voter|lead|led|won|win|ahead|behind|tie|tied|points?|percent|election|margin|"
     r"average|race|carried|close|closest)s?\b|%"
 )
-LED = re.compile(rf"{NAME},? (?:\w+ ){{0,2}}?(?:led|leads|leading|ahead|was up|is up)\b")
-WON = re.compile(rf"{NAME},? (?:\w+ ){{0,2}}?(?:won|wins|carried|took|beat)\b")
+CLOSEST_SAID = re.compile(r"\b(?:was|is|were) (?:the )?(?:closest|closer|tightest|tighter)\b")
+LED = re.compile(rf"{NAME},? {BETWEEN}(?:led|leads|leading|ahead|was up|is up)\b")
+WON = re.compile(rf"{NAME},? {BETWEEN}(?:won|wins|carried|took|beat)\b")
 
 
 def refuses(answer):
@@ -40,6 +43,7 @@ def faults_of(answer, asked, facts):
         runaway(answer),
         contradiction(said, asked),
         other_place(said, asked, facts),
+        closest_said(said, asked, facts),
         other_topic(said, asked, facts),
         verdict(answer, asked, facts),
         hedged(answer),
@@ -127,11 +131,45 @@ def comparison(text):
     return ""
 
 
+def wanted_places(asked, facts):
+    """The places that an answer may speak of."""
+    return {*facts.places} if asked.ranked else {*asked.places}
+
+
 def other_place(said, asked, facts):
     """A place that an answer names and nobody asked about."""
-    wanted = {*facts.places} if asked.ranked else {*asked.places}
+    wanted = wanted_places(asked, facts)
     strange = [place for place in said.places if place not in wanted]
+    if strange and asked.ranked and facts.places:
+        best = listed(map(place_name, facts.places))
+        return f"It names {place_name(strange[0])}, and by the tables it is {best}."
     return f"It names {place_name(strange[0])}, which was not asked." if strange else ""
+
+
+def closest_said(said, asked, facts):
+    """A place that an answer calls the closest of several although by the tables another is."""
+    found = CLOSEST_SAID.search(said.text)
+    if found is None or asked.ranked:
+        return ""
+    before = list(place_spans(said.text[: found.start()]).values())
+    if not before or before[-1] not in facts.places:
+        return ""
+    best = []
+    for figures in (
+        {place: here.polls[-1] for place, here in facts.places.items() if here.polls},
+        {place: here.votes for place, here in facts.places.items() if here.votes},
+    ):
+        leads = {place: apart(shares) for place, shares in figures.items()}
+        if len(leads) == len(facts.places):
+            best += [place for place, lead in leads.items() if lead == min(leads.values())]
+    fits = before[-1] in best or not best
+    return "" if fits else f"By the tables {place_name(best[0])} was closer."
+
+
+def apart(shares):
+    """How far the two nominees are apart, in points."""
+    first, second = [share for who, share in shares.items() if who != THIRD]
+    return round(abs(first - second), 1)
 
 
 def other_topic(said, asked, facts):
@@ -179,7 +217,7 @@ def is_so(asked, figures):
     if name is not None and name not in figures:
         return None
     shares = [figures[each] for each in nominees if each != name]
-    ahead = figures[name] - max(shares) if name else abs(shares[0] - shares[1])
+    ahead = round(figures[name] - max(shares) if name else abs(shares[0] - shares[1]), 1)
     if asked.claim:
         return ahead > 0.05 if asked.claim[1] else ahead < -0.05
     limit = asked.limit

@@ -9,15 +9,15 @@ import calendar
 import re
 from dataclasses import dataclass
 
-from proxy_tuning.polls.answers import NAME, NO_POLLS, NUMBER, YEAR, read_answer
+from proxy_tuning.polls.answers import BETWEEN, NAME, NO_POLLS, NUMBER, YEAR, read_answer
 from proxy_tuning.polls.checking import Facts
 from proxy_tuning.polls.elections import NATIONAL, THIRD, place_name
-from proxy_tuning.polls.faults import faults_of, refuses
+from proxy_tuning.polls.faults import faults_of, refuses, wanted_places
 from proxy_tuning.polls.places import place_spans
 
 RIGHT, WRONG, UNCHECKED = "right", "wrong", "not checkable"
 LEADING = re.compile(
-    rf"{NAME},? (?:\w+ ){{0,2}}?(led|leads?|leading|ahead|was up|is up|had the (?:edge|lead)|"
+    rf"{NAME},? {BETWEEN}(led|leads?|leading|ahead|was up|is up|had the (?:edge|lead)|"
     r"won|wins|carried|took|beat|prevailed|came first)\b"
 )
 VOTED = {"won", "wins", "carried", "took", "beat", "prevailed", "came first"}
@@ -65,6 +65,8 @@ def judged(claim, said, asked, facts, spans, faults):
         return UNCHECKED, "the answer says that it has no figures"
     if elsewhere := speaks_of_other(said, asked, facts):
         return WRONG, f"the answer speaks of {elsewhere}, which was not asked"
+    if of_two_years(said, asked):
+        return UNCHECKED, "one election at a time is looked up"
     facts = facts_at(claim.start, said.text, spans, facts)
     if facts is None:
         return UNCHECKED, "the answer does not say of which place"
@@ -156,9 +158,9 @@ def wanted_times(asked):
     return {int(month[5:]) for month in months}, {int(m[:4]) for m in months} or {asked.cycle}
 
 
-def wanted_places(asked, facts):
-    """The places that an answer may speak of."""
-    return {*facts.places} if asked.ranked else {*asked.places}
+def of_two_years(said, asked):
+    """Whether an answer speaks of an election that was named and is not looked up."""
+    return not set(said.years).isdisjoint(asked.years)
 
 
 def speaks_of_other(said, asked, facts):
@@ -173,6 +175,7 @@ def speaks_of_other(said, asked, facts):
         months -= {11}
     if months - wanted_months:
         return calendar.month_name[min(months - wanted_months)]
+    wanted_years |= {*asked.years}
     return next((str(year) for year in said.years if year not in wanted_years), "")
 
 
@@ -229,6 +232,8 @@ def verdict(answer, asked, facts):
 def leader_mark(answer, asked, facts):
     """'right' or 'wrong' for the leader that an answer names; '' where nothing can be said."""
     if asked.kind is None or asked.unplaced or refuses(answer):
+        return ""
+    if of_two_years(read_answer(answer), asked):
         return ""
     leaders = leaders_of(answer, asked, facts)
     if not leaders:

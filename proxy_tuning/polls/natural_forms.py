@@ -46,7 +46,7 @@ def read_form(form, text):
 
 def says_yes(text):
     """Whether an answer says yes, first or as its conclusion; None where it says neither."""
-    found = re.search(r"^\W*(yes|no)\b|\bso (yes|no)(?=\W*$|[.,;!])", text, re.IGNORECASE)
+    found = re.search(r"^\W*(yes|no)\b(?! one\b)|\bso (yes|no)(?=\W*$|[.,;!])", text, re.IGNORECASE)
     return (found[1] or found[2]).lower() == "yes" if found else None
 
 

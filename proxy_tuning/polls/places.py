@@ -62,9 +62,13 @@ SHORT = {
 }
 SMALL = "mich penn penna wisc minn tenn fla calif ariz okla nebr tex wyo nev neb colo ala".split()
 """Those that are no words either when they are written small."""
-BEFORE = r"(?:(?<=\bin )|(?<=\bwon )|(?<=\bwin )|(?<=\btook )|(?<=\bcarry ))"
+BEFORE = (
+    "(?:" + "|".join(rf"(?<=\b{w} )" for w in "in won win took carry carried lost".split()) + ")"
+)
 """What stands before those that are words, too."""
 NICKNAMES = {"cali": "California", "jersey": "New Jersey", "show me state": "Missouri"}
+AFTER_IN = {"ok", "hi", "oh", "id", "la", "ma", "de", "al", "co"}
+"""Codes that are words, too, and states where one of those stands before them."""
 WORDS_TOO = {"in", "or", "me", "ok", "hi", "oh", "id", "la", "ma", "us", "as", "de", "al", "co"}
 
 
@@ -90,10 +94,9 @@ def place_patterns():
 
     for name, code in (("Maine", "ME"), ("Nebraska", "NE")):
         for number, word in enumerate(("first", "second", "third"), start=1):
-            place = f"{name} CD-{number}"
-            yield way(rf"\b(?:{name}|{code})[ -](?:CD-?)?(?:{number}|{word})\b", place)
-            yield way(rf"\b{name} {number}(?:st|nd|rd)\b", place)
-    capital = r"\b(?:washington,? )?d\. ?c\.|\b(?:washington,? )?dc\b"
+            district = rf"(?:(?:CD-?)?(?:{number}|{word})|{number}(?:st|nd|rd))(?: congressional| district)*"
+            yield way(rf"\b(?:{name}|{code})[ -]{district}\b", f"{name} CD-{number}")
+    capital = r"\b(?:washington,? )?d\.? ?c\b\.?"
     yield way(capital, "District of Columbia")
     for name, state in sorted(STATE_NAMES.items(), key=lambda pair: len(pair[0]), reverse=True):
         yield way(rf"\b{re.escape(name).replace(' ', ' ?')}\b", state)
@@ -110,8 +113,9 @@ def place_patterns():
         word_too = code.lower() in WORDS_TOO
         yield way(rf"\b{code[0]}\. ?{code[1]}\.", name, 0)
         yield way(rf"\b{code}\b", name, 0, word_too)
-        if not word_too:
-            yield way(rf"{BEFORE if code == 'MS' else ''}\b{code.lower()}\b", name, 0)
+        if not word_too or code.lower() in AFTER_IN:
+            needs = BEFORE if word_too or code == "MS" else ""
+            yield way(rf"{needs}\b{code.lower()}\b", name, 0)
 
 
 STATE_NAMES = state_names()
@@ -122,7 +126,7 @@ SPELLER = Speller(STATE_NAMES)
 def place_spans(text):
     """Where a text names places: {(start, end): place as the tables write it}."""
     found = {}
-    shouted = text == text.upper()
+    shouted = text == text.upper() and len(re.findall("[A-Z]+", text)) > 2
     for pattern, place, word_too in PLACE_PATTERNS:
         if not (shouted and word_too):
             spans = [match.span() for match in pattern.finditer(text)]

@@ -12,15 +12,21 @@ from proxy_tuning.polls.cues import (
     ANCHOR,
     BELOW,
     CLOSEST,
+    ELECTION_THERE,
+    ENDED_UP,
     FINAL,
+    HALF,
     LEFT,
     LIMIT,
     LOSES,
     MISS,
     MORE_THAN_A_LEAD,
+    NEAR_LEAD,
     OF_LEAD,
+    OTHER_YEAR,
     OVER_A_YEAR,
     PARTIES,
+    POLITE,
     POLLED,
     RANKED,
     RESULT,
@@ -30,6 +36,7 @@ from proxy_tuning.polls.cues import (
     YES,
 )
 from proxy_tuning.polls.elections import (
+    DISTRICTS,
     MATCHUPS,
     NATIONAL,
     SWING,
@@ -39,7 +46,7 @@ from proxy_tuning.polls.elections import (
 from proxy_tuning.polls.people import name_spans, people_of
 from proxy_tuning.polls.places import WORDS_TOO, place_spans
 from proxy_tuning.polls.spelling import Speller
-from proxy_tuning.polls.times import Time, read_times
+from proxy_tuning.polls.times import MONTHS, Time, read_times
 from proxy_tuning.polls.words import KNOWN, OTHER_PEOPLE, in_english, outside_of, plain_text
 
 LONGEST = 600
@@ -62,7 +69,7 @@ def read_question(text, tables):
     if len(text) > LONGEST:
         said = f"The question has {len(text):,} characters; I read at most {LONGEST}."
         return Asked(notes=(said,))
-    text = in_english(plain_text(text))
+    text = POLITE.sub("", in_english(plain_text(text))).strip()
     spans = place_spans(text)
     rest = blanked(text, spans)
     times, years = read_times(rest)
@@ -72,7 +79,7 @@ def read_question(text, tables):
     names = tuple(dict.fromkeys(people.values()))
     if LEFT.search(text) and len(names) > 1:
         names = tuple(name for name in names if name != "Biden")
-    places = list(dict.fromkeys(spans.values()))
+    places = places_meant(text.lower(), spans)
     read = Asked(
         state=places[0] if places else None,
         others=tuple(places[1:]),
@@ -80,14 +87,35 @@ def read_question(text, tables):
         unplaced=unplaced_words(blanked(rest, people)),
     )
     lower = text.lower()
-    if outside := outside_of(text) or other_person(read.unplaced):
+    districts = [span for span, place in spans.items() if place in DISTRICTS]
+    if outside := outside_of(blanked(text, districts)) or other_person(read.unplaced):
         note = f"The tables have nothing about {outside}, only polls and results for president."
         return replace(read, outside=outside, notes=(note,))
+    if OTHER_YEAR.search(lower):
+        note = "I look up one election at a time."
+        return replace(read, outside="comparisons of elections", notes=(note,))
     read = placed(read, lower, bool(len(names) > 1 or times or years or RESULT.search(lower)))
     if read.outside or read.state is None:
         return read
     read = timed(read, lower, times, list(years.values()), tables)
-    return wished(read, lower) if read.kind else read
+    return wished(read, lower, subject_of(lower, people)) if read.kind else read
+
+
+def places_meant(lower, spans):
+    """The places of a text; not the nation where it only says which vote: 'the US vote in Ohio'."""
+    meant = [
+        place
+        for (start, _), place in spans.items()
+        if place != NATIONAL or not ELECTION_THERE.match(lower, start)
+    ]
+    return list(dict.fromkeys(meant or spans.values()))
+
+
+def subject_of(lower, people):
+    """Whom a text names first: a surname, 'Democrat' or 'Republican', or None."""
+    named = {start: name for (start, _), name in people.items()}
+    named |= {m.start(): party for party, ways in PARTIES.items() if (m := ways.search(lower))}
+    return named[min(named)] if named else None
 
 
 def blanked(text, spans):
@@ -107,7 +135,7 @@ def unplaced_words(rest):
 def known_word(word):
     """Whether a lower-case word is one of questions about polls, in full or without its ending."""
     bare = word.replace("'", "")
-    long = len(bare) > 4 and bare not in OTHER_PEOPLE
+    long = len(bare) > 4 and bare not in OTHER_PEOPLE and bare not in MONTHS
     return bare in KNOWN or bare in WORDS_TOO or bool(long and SPELLER.like(bare))
 
 
@@ -120,10 +148,12 @@ def placed(read, lower, anchored):
     """With the places that are meant; without any and with notes where nothing can be looked up."""
     if SWINGS.search(lower) and not read.state:
         note = f"By the swing states I mean {listed(SWING)}."
-        return replace(read, state=SWING[0], others=SWING[1:], notes=(note,))
-    if not read.others and CLOSEST.search(lower):
+        ranked = bool(CLOSEST.search(lower))
+        return replace(read, state=SWING[0], others=SWING[1:], ranked=ranked, notes=(note,))
+    of_all = set(read.places) <= {NATIONAL}
+    if of_all and CLOSEST.search(lower):
         return replace(read, state=NATIONAL, ranked=True)
-    if RANKED.search(lower) and not read.places:
+    if of_all and RANKED.search(lower):
         note = "Of all states I can only say which was the closest."
         return replace(read, notes=(note,), outside="rankings of states")
     if read.unplaced and not (read.state and (anchored or ANCHOR.search(lower))):
@@ -152,13 +182,17 @@ def timed(read, lower, times, years, tables):
         notes.append(f"The tables end in {month_name(last)}.")
     years = list(dict.fromkeys(years))
     months = []
-    for time in times[:2]:
+    ends = times if len(times) < 3 else [times[0], times[-1]]
+    for time in ends:
         year = time.year or (years[0] if len(years) == 1 else None)
         if year is None:
             other = next((each.year for each in times if each.year), None)
             year = other or default_year(read, time.month, monthly, latest)
             notes += [] if other else [f"{year}, since you named no year."]
         months.append(f"{year}-{time.month:02d}")
+    if len(times) > 2:
+        notes.append(f"I compare two months: {' and '.join(map(month_name, months))}.")
+    notes = list(dict.fromkeys(notes))
     read = replace(read, kind=kind_of(lower, months), day=times[0].day if times else None)
     if months:
         read = replace(read, cycle=cycle_of(months[-1]), month=max(months))
@@ -184,6 +218,7 @@ def with_year(read, lower, years, notes, latest):
     year = years[0]
     if len(years) > 1:
         notes.append(f"I look at one year at a time: {year}.")
+        read = replace(read, years=tuple(years[1:]))
     if year in MATCHUPS:
         return replace(read, cycle=year)
     between = min(MATCHUPS) < year < latest and read.kind not in ("result", "miss")
@@ -274,16 +309,19 @@ def with_match_up(read, lower, monthly):
     return replace(read, notes=tuple(notes), democrat=democrat)
 
 
-def wished(read, lower):
-    """With what is wanted, and with a note on words that could not be placed."""
+def wished(read, lower, subject):
+    """With what is wanted, and with a note on words that could not be placed.
+
+    Args: subject, whom the question names first.
+    """
     wanted = next((name for name, ways in WANTED if re.search(ways, lower)), "leader")
     claim = None
     names = () if LEFT.search(lower) else read.names
-    nominees = [name for name in read.names if name != THIRD]
-    beyond = LIMIT.search(lower) or MORE_THAN_A_LEAD.search(lower) or read.kind == "trend"
+    beyond = LIMIT.search(lower) or MORE_THAN_A_LEAD.search(lower) or read.kind in ("trend", "miss")
     number = any(word[0].isdigit() for word in read.unplaced)  # a limit, its word misspelt
-    if YES.search(lower) and nominees and " or " not in lower and not beyond and not number:
-        claim = nominees[0], not LOSES.search(lower)
+    sure = subject and THIRD not in read.names and " or " not in lower
+    if YES.search(lower) and sure and not beyond and not number:
+        claim = subject, not LOSES.search(lower)
     notes = read.notes
     if read.unplaced:
         words = listed(f"\u201c{word}\u201d" for word in read.unplaced[:5])
@@ -295,11 +333,13 @@ def wished(read, lower):
 
 def limit_of(lower, names):
     """The `Limit` that a question asks about, in lower case; None where there is none."""
-    found = LIMIT.search(lower)
+    found = LIMIT.search(lower) or HALF.search(lower)
     if found is None:
         return Limit(0.05, above=False, of_lead=True) if TIED.search(lower) else None
-    number = float(re.search(r"\d\d?(?:\.\d)?", found[0])[0])
-    of_lead = number < LARGE and bool(OF_LEAD.search(lower))
+    written = re.search(r"\d\d?(?:\.\d)?", found[0])
+    number = float(written[0]) if written else 50.0
+    before = lower[: found.start()] + found[0].removesuffix(written[0] if written else "")
+    of_lead = bool(OF_LEAD.search(lower) if number < LARGE else NEAR_LEAD.search(before))
     parties = [party for party, ways in PARTIES.items() if ways.search(lower)]
     who = (names or parties or [None])[0] if len(names or parties) < 2 else None
     return Limit(number, not BELOW.search(lower), who, of_lead) if of_lead or who else None
@@ -320,7 +360,7 @@ def cycle_of(month):
 
 def kind_of(lower, months):
     """The kind of an `Asked`, from the question in lower case and its months."""
-    asks_result = RESULT.search(lower) and not POLLED.search(lower)
+    asks_result = ENDED_UP.search(lower) or (RESULT.search(lower) and not POLLED.search(lower))
     if len(set(months)) == 2:
         return "trend"
     if months and not (asks_result and months[0].endswith("-11")):

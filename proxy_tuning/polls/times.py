@@ -59,14 +59,23 @@ def read_times(text):
             continue
         after = AFTER.match(text, match.end())
         before = text[max(0, match.start() - 12) : match.start()].lower()
-        said = after[2] or after[1] or DATED.search(before) or match[0][0].isupper()
-        if match[0].lower() in WORDS_TOO and not said and re.match(r" [a-z]", text[match.end() :]):
+        early = BEFORE.search(before)
+        said = after[2] or after[1] or early or DATED.search(before) or match[0][0].isupper()
+        if match[0].lower() in WORDS_TOO and is_word(said, text[match.end() :]):
             continue
-        day = after[1] or (early[1] if (early := BEFORE.search(before)) else None)
+        day = after[1] or (early and early[1])
         year = full_year(after[2]) if after[2] else None
         day = int(day) if day and 1 <= int(day) <= 31 else None
-        months.append(Time(number, year, day, (match.start(), after.end())))
+        start = match.start() - (len(early[0]) if early else 0)
+        months.append(Time(number, year, day, (start, after.end())))
     return months, years
+
+
+def is_word(said, rest):
+    """Whether 'may' or 'march' is a verb: by what follows, where nothing said that it is a month."""
+    if re.match(r" (?:I|i|we|you)\b", rest):
+        return True
+    return not said and bool(re.match(r" (?!poll|numbers|averages?\b|margin|lead)[a-z]", rest))
 
 
 def month_number(word):

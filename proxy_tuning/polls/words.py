@@ -18,7 +18,7 @@ by came campaign can candidate candidates carried carry change changed changes c
 come comes compare compared comparing contest could curious currently data date day days dead dem
 democrat democratic democrats dems did didnt difference differ do does doesnt doing done dont down
 dropped during each earlier early edge elect elected election elections else end ended ends ever
-exactly far favor favorite figure figures final finally find first flip flipped for from front
+exactly far favor favorite fewer figure figures final finally find first flip flipped for from front
 frontrunner gain gained gap general get gets getting give go goes going gone good got guess gop had
 happened has have having he head held hello her hers hey hi high higher him his hold holding hot how
 hows i if in into is isnt it its just keep kind know large larger largest last lasted late later
@@ -49,7 +49,7 @@ whole entire across country countrywide nationwide america american americans us
 numbers breakdown info details update rn atm tbh lol btw bro dude yo gimme lemme gonna wanna kinda
 cd district withdrew withdrawal quit candidacy matchup match heat landslide blowout
 swung shift shifted fell rose drop rise increase decrease grew slip slipped climb climbed half
-thru moment gops jrs battle purple key rust belt sun hw wat whta wich teh pol pols poling leadin winnin
+thru moment gops jrs battle purple key white house congressional confirm hw wat whta wich teh pol pols poling leadin winnin
 """
 """Words of questions that no template happens to have."""
 
@@ -144,11 +144,13 @@ OUTSIDE = [
     (r"exit polls?", "exit polls"),
     (
         r"approval|approve|favorab\w+|unfavorab\w+|job rating|popularity|"
-        r"(?:is|was) (?!more)(?:\w+ ){1,2}popular|people like|likes?",
+        r"(?:is|was) (?!more)(?:\w+ ){1,2}popular|people like|likes|"
+        r"(?:do|does|did) (?:\w+ ){1,2}(?<!look )like(?! to)",
         "approval ratings",
     ),
     (
-        r"electoral (?:votes?|college)|electors?|270|how many states|number of states",
+        r"electoral (?:votes?|college)|electors?|270|how many states|number of states|"
+        r"(?:majority|most) of (?:the )?states",
         "counts of electoral votes or of states",
     ),
     (
@@ -156,10 +158,13 @@ OUTSIDE = [
         "turnout",
     ),
     (
-        r"wom[ae]n|men|male|female|latin[oax]s?|hispanics?|black|whites?|asians?|young(?:er)?|youth|"
+        r"wom[ae]n|men|male|female|latin[oax]s?|hispanics?|black|whites?(?! house)|asians?|young(?:er)?|youth|"
         r"seniors?|older|elderly|college|educated|independents|evangelicals?|catholics?|christians?|"
         r"muslims?|jewish|suburban\w*|rural|urban|gen z|millennials?|union|veterans?|moms?|"
-        r"working class|first-time|undecided\w*",
+        r"working class|first-time|undecided\w*|(?:republican|democratic) voters?|"
+        r"(?:republicans|democrats) vot\w+|\d\d (?:and|or) (?:over|older|under|younger)|"
+        r"(?:people|voters?|those|adults|folks|americans|anyone) (?:aged? )?"
+        r"(?:over|under|above|below|older than|younger than) \d\d",
         "groups of voters",
     ),
     (
@@ -168,7 +173,7 @@ OUTSIDE = [
         "opinions",
     ),
     (
-        r"(?:is|was|are) (?!.*\b(?:lead|margin|gap|win)\b).* (?:bigger|larger|smaller) than|how old|"
+        r"(?:is|was|are) (?!.*\b(?:lead|margin|gap|win|share|support|votes?|polls?)\b).* (?:bigger|larger|smaller) than|how old|"
         r"how (?:tall|many people live)",
         "anything but elections",
     ),
@@ -177,7 +182,7 @@ OUTSIDE = [
         r"predict (?:the|who|how)|odds|betting|bets?|forecasts?|chances?|probabilit\w+|polymarket|predictit|"
         r"(?:will|going to|gonna|is going to) (?:\w+ ){0,2}"
         r"(?:win|be|beat|carry|take|lose)|who(?:'?ll| will) win|"
-        r"next (?:\w+ )?(?:election|president|race)|who should",
+        r"next (?:\w+ ){0,3}(?:election|president|race)|who should",
         "forecasts",
     ),
     (
@@ -192,6 +197,11 @@ OUTSIDE = [
         r"pittsburgh|detroit|milwaukee|phoenix|atlanta|las vegas|miami|chicago|los angeles|houston|"
         r"dallas|austin|boston|seattle|cleveland|nyc|charlotte|maricopa|dade",
         "cities or counties",
+    ),
+    (
+        r"(?:rust|sun|bible|corn) ?belt|mid-?west|new england|blue wall|deep south|pacific northwest|"
+        r"the south(?! carolina| dakota)",
+        "regions of several states",
     ),
     (r"raised|fundrais\w+|donat\w+|ads?|spending|money", "money or advertising"),
 ]

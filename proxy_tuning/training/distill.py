@@ -312,6 +312,8 @@ def distill(base, own_text, output, steps, learning_rate=1e-3, seed=0):
         }
     print(f"{len(training)} batches of about {BATCH} tokens; M: {record['M']}", flush=True)
     for depth, count in steps.items():
+        if len(record["layers"]) < depth:
+            continue  # an earlier run has been here
         while len(record["layers"]) > depth:
             size = min(2, len(record["layers"]) - depth)
             start = block_to_remove(model, size, probe, targets)
@@ -347,7 +349,8 @@ def distill(base, own_text, output, steps, learning_rate=1e-3, seed=0):
             callbacks=[keeper],
         )
         trainer.train()
-        keeper.keep()
+        if count % EVERY:
+            keeper.keep()
     return record
 
 

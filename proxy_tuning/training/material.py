@@ -69,7 +69,7 @@ def read_rows(path, question=None, answer=None):
 def read_jsonl(path):
     """One object per line; blank lines are skipped."""
     records = []
-    for number, line in enumerate(read_utf8(path).splitlines(), start=1):
+    for number, line in enumerate(read_utf8(path).split("\n"), start=1):
         if not line.strip():
             continue
         try:

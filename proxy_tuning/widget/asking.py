@@ -85,4 +85,4 @@ def understood(character: str) -> bool:
         return character.isprintable()
     if character.isalpha() and "LATIN" in unicodedata.name(character, ""):
         return True
-    return character in "\u00a1\u00bf\u2018\u2019\u201c\u201d\u2013\u2014\u2026"
+    return character in "\u00a1\u00bf\u2018\u2019\u201c\u201d\u2013\u2014\u2026\u2212"

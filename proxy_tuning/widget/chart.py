@@ -93,7 +93,7 @@ def drawing(size: str, width: int, height: int, asked, months: pd.DataFrame) -> 
                         "y": y(share),
                         "r": radius(row.polls, most),
                         "hollow": bool(place),
-                        "faint": bool(row.polls < FEW),
+                        "faint": bool(pd.notna(row.polls) and row.polls < FEW),
                         "title": f"{month_name(row.month)}: {getattr(row, party)} {share:.1f}%, "
                         f"{rests_on(row.polls)}",
                     }

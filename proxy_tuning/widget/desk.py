@@ -206,11 +206,11 @@ class Desk:
             return
         try:
             begun, token = time.monotonic(), whole(event, "token")
-            for _ in fork(self.model, self.tokenizer, story, token, here):
-                yield {
-                    "status": html.status("Going on from there."),
-                    "branches": html.branches(story, self.tokenizer),
-                }
+            for number, _ in enumerate(fork(self.model, self.tokenizer, story, token, here)):
+                changed = {"branches": html.branches(story, self.tokenizer)}
+                if number == 0:  # it is the new branch's tokens that can be chosen from now on
+                    changed = self.looked_at(story)
+                yield changed | {"status": html.status("Going on from there.")}
             seconds = time.monotonic() - begun
             number = len(story.branches)
             said = html.status(f"Branch {number} of the answer in {seconds:.1f} s.")

@@ -378,6 +378,7 @@ def serve(
     known = {f.base: name for name, f in FAMILIES.items()}
     name = known.get(model.sources["base"], "own")
     desk = Desk(model, tokenizer, name, topic_of(load_facts(DATA) if about is None else about))
+    del model  # the desk's may be exchanged, and this one is to go then
     app = page_of(desk)
     _, address, _ = launch(app, server_port=port, quiet=True, prevent_thread_lock=True)
     seconds = time.monotonic() - begun

@@ -14,6 +14,7 @@ import pandas as pd
 from proxy_tuning.decoding import HISTORIES
 from proxy_tuning.evaluation import sets
 from proxy_tuning.evaluation.analysis import by_class, watch, word_classes
+from proxy_tuning.evaluation.asked_sets import mark_typed
 from proxy_tuning.evaluation.poll_task import all_facts, polls_task
 from proxy_tuning.families import load_family
 from proxy_tuning.logits import PLAIN
@@ -47,6 +48,11 @@ def main():
     rows = pd.concat([asked, typed, rows], ignore_index=True)
     words = word_classes(all_facts(tables, recipe.states))
     answers, tokens = watch(model, tokenizer, rows, words)
+    for number in range(len(asked), len(asked) + len(typed)):
+        row = rows.loc[number].to_dict()
+        row["silent"] = row["status"] not in ("known", "unseen")
+        for name in HISTORIES:
+            answers.at[number, f"{name}_right"] = mark_typed(row, answers.at[number, name])["right"]
     for number, row in enumerate(general.to_dict("records"), start=len(asked) + len(typed)):
         for name in HISTORIES:
             said = answers.at[number, name]

@@ -103,7 +103,7 @@ def main():
     ask.add_argument("questions", nargs="*", metavar="QUESTION")
     ask.add_argument("--file", help="a question per line; - is standard input")
     trio(ask)
-    ask.add_argument("--max-new-tokens", type=int, default=64, help="default 64")
+    ask.add_argument("--max-new-tokens", type=int, default=80, help="default 80")
     ask.add_argument("--json", action="store_true", help="one JSON object per line")
     bulk = ask.add_argument_group("many questions on many machines: docs/bulk.md")
     bulk.add_argument("--output", metavar="DIR", help="answers as Parquet; --file is Parquet too")
@@ -223,6 +223,10 @@ def main():
         options.run(options)
     except (ValueError, OSError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
+    except ModuleNotFoundError as error:
+        parser.exit(
+            2, f"{parser.prog}: it needs the package {error.name}: pip install {error.name}\n"
+        )
 
 
 if __name__ == "__main__":

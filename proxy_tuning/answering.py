@@ -26,6 +26,8 @@ from proxy_tuning.model import ProxyTunedForCausalLM
 from proxy_tuning.prompts import prompt
 from proxy_tuning.speculative import speculate
 
+LONGEST_ANSWER = 80
+"""Tokens: how a lead moved takes 75 of smollm's."""
 TEMPLATE = 8
 """Tokens that prompts must have in common for them to be worth a cache."""
 
@@ -229,7 +231,7 @@ def answer_questions(
     *,
     draft=None,
     alpha: float | None = None,
-    max_new_tokens: int = 64,
+    max_new_tokens: int = LONGEST_ANSWER,
     batch_size: int = 16,
     progress: bool = False,
 ) -> list[dict[str, str]]:
@@ -247,13 +249,11 @@ def answer_questions(
     Returns:
         One dictionary per question, keys question, base, expert and steered.
     """
-    answers = []
-    for start in tqdm(
-        range(0, len(questions), batch_size), desc="answering", unit="batch", disable=not progress
-    ):
-        batch = questions[start : start + batch_size]
-        prompts = [prompt(question, tokenizer) for question in batch]
-        inputs = tokenizer(prompts, return_tensors="pt", padding=True)
+    prompts = [prompt(question, tokenizer) for question in questions]
+    batches = answered_together(model, tokenizer, prompts, max_new_tokens, batch_size)
+    answers: dict[int, dict[str, str]] = {}
+    for batch in tqdm(batches, desc="answering", unit="batch", disable=not progress):
+        inputs = tokenizer([prompts[i] for i in batch], return_tensors="pt", padding=True)
         texts: dict[str, list[list[int]]] = {name: [[] for _ in batch] for name in HISTORIES}
         options = {"max_new_tokens": max_new_tokens, "eos_token_id": tokenizer.eos_token_id}
         ids, mask = inputs["input_ids"], inputs["attention_mask"]
@@ -264,9 +264,23 @@ def answer_questions(
             name: map(str.strip, tokenizer.batch_decode(rows, skip_special_tokens=True))
             for name, rows in texts.items()
         }
-        for question, *three in zip(batch, *said.values(), strict=True):
-            answers.append({"question": question} | dict(zip(HISTORIES, three, strict=True)))
-    return answers
+        for place, *three in zip(batch, *said.values(), strict=True):
+            three = dict(zip(HISTORIES, three, strict=True))
+            answers[place] = {"question": questions[place]} | three
+    return [answers[place] for place in range(len(questions))]
+
+
+def answered_together(model, tokenizer, prompts, max_new_tokens, batch_size) -> list[list[int]]:
+    """Places of the prompts in batches; one that leaves no room for a whole answer comes first, alone.
+
+    Padded to its length, the others of its batch would be cut short with it.
+    """
+    context = getattr(model.config, "max_position_embeddings", None) or math.inf
+    lengths = [len(ids) for ids in tokenizer(prompts)["input_ids"]] if prompts else []
+    long = [place for place, n in enumerate(lengths) if n + max_new_tokens > context]
+    rest = [place for place, n in enumerate(lengths) if n + max_new_tokens <= context]
+    batches = [rest[i : i + batch_size] for i in range(0, len(rest), batch_size)]
+    return [[place] for place in long] + batches
 
 
 @torch.no_grad()
@@ -277,7 +291,7 @@ def greedy_answers(
     *,
     draft=None,
     alphas: list[float] | None = None,
-    max_new_tokens: int = 64,
+    max_new_tokens: int = LONGEST_ANSWER,
     batch_size: int = 64,
 ) -> list[str]:
     """Greedy answers of any one causal language model, in the order of the questions.
@@ -295,12 +309,13 @@ def greedy_answers(
     several = isinstance(model, ProxyTunedForCausalLM) and len(model.experts) > 1
     if several and alphas is not None:
         raise ValueError(f"{len(model.experts)} experts have an alpha each: no sweep over alphas")
-    answers: list[str] = []
-    for start in range(0, len(questions), batch_size):
-        prompts = [prompt(q, tokenizer) for q in questions[start : start + batch_size]]
-        inputs = tokenizer(prompts, return_tensors="pt", padding=True).to(model.device)
+    prompts = [prompt(question, tokenizer) for question in questions]
+    answers: dict[int, list[str]] = {}
+    for batch in answered_together(model, tokenizer, prompts, max_new_tokens, batch_size):
+        texts = [prompts[place] for place in batch]
+        inputs = tokenizer(texts, return_tensors="pt", padding=True).to(model.device)
         if isinstance(model, ProxyTunedForCausalLM) and not several:
-            alpha = None if alphas is None else torch.tensor(alphas).expand(len(prompts), -1)
+            alpha = None if alphas is None else torch.tensor(alphas).expand(len(texts), -1)
             new_ids = write(
                 model,
                 inputs["input_ids"],
@@ -318,5 +333,7 @@ def greedy_answers(
                 pad_token_id=tokenizer.pad_token_id,
             )  # (B, T + N)
             new_ids = ids[:, inputs["input_ids"].shape[1] :]
-        answers += map(str.strip, tokenizer.batch_decode(new_ids, skip_special_tokens=True))
-    return answers
+        said = [text.strip() for text in tokenizer.batch_decode(new_ids, skip_special_tokens=True)]
+        each = len(said) // len(batch)  # with several alphas there are several answers to each
+        answers |= {place: said[i * each : (i + 1) * each] for i, place in enumerate(batch)}
+    return [text for place in range(len(questions)) for text in answers[place]]

@@ -8,6 +8,7 @@ was lost, is the same file. What is there is left out at the next start.
 import dataclasses
 import json
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
+from proxy_tuning.logits import Line
 from proxy_tuning.records import claimed, file_hash, write_json, written_beside
 
 ROWS = 64
@@ -103,12 +105,21 @@ class Worker:
             seconds.append(time.perf_counter() - begun)
         return {"part": batch["part"], "rows": rows, "seconds": seconds}
 
+    def answers(self, questions: list[str]) -> list[str | None]:
+        """The answers; None to a question that is refused, as one longer than the context is."""
+        try:
+            return list(self.answer(questions)) if questions else []
+        except ValueError:
+            if len(questions) == 1:
+                return [None]
+            return [self.answers([question])[0] for question in questions]
+
     def write(self, part: int) -> int:
         """Answer a part into its file; the number of its rows. An empty question has no answer."""
         questions = self.source.read(part)
         asked = [place for place, question in enumerate(questions) if (question or "").strip()]
         answers: list[str | None] = [None] * len(questions)
-        said = self.answer([str(questions[place]) for place in asked]) if asked else []
+        said = self.answers([str(questions[place]) for place in asked])
         for place, answer in zip(asked, said, strict=True):
             answers[place] = answer
         first = part * ROWS
@@ -140,7 +151,7 @@ def answer_file(
         source: the questions.
         output: the folder; all workers must see it under this name. Its parts have columns row
             (the place in the source, from 0), question and answer (null where the question is
-            empty).
+            empty or longer than the context).
         load: makes, in a worker, what answers a list of questions.
         said: what the answers depend on, for the manifest: another start with anything else is
             refused.
@@ -229,7 +240,7 @@ def over_actors(worker, arguments, parts, workers, cpus=1, gpus=0) -> Iterator[d
         here = {
             "_node_ip_address": "127.0.0.1",
             "include_dashboard": False,
-            "num_cpus": workers * cpus,
+            "num_cpus": math.ceil(workers * cpus),
         }
         options = {} if os.environ.get("RAY_ADDRESS") else here
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
@@ -267,11 +278,12 @@ def by_trio(loading: dict, max_new_tokens: int) -> Callable[[list[str]], list[st
     )
 
 
-def check_exported(folder: str, alpha: float) -> None:
-    """ValueError where a folder is none that vLLM serves with this alpha."""
+def check_exported(folder: str, alpha: float) -> str:
+    """The line of a folder that vLLM serves; ValueError where it is none, or of another alpha."""
     try:
         said = json.loads(Path(folder, "config.json").read_text(encoding="utf-8"))
         own = said["line"]["alpha"]
+        line = str(Line(**said["line"]))
     except (OSError, ValueError, KeyError, TypeError):
         raise ValueError(
             f"{folder} is no trio for vLLM: `python -m proxy_tuning export DIR --to vllm` writes one"
@@ -280,6 +292,7 @@ def check_exported(folder: str, alpha: float) -> None:
         raise ValueError(
             f"{folder} was exported with alpha {own}, not {alpha}: export it again with --alpha"
         )
+    return line
 
 
 def by_vllm(folder: str, max_new_tokens: int) -> Callable[[list[str]], list[str]]:

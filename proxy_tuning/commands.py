@@ -86,6 +86,8 @@ def read_questions(options):
     """The questions of the command line, or one per line of --file; - is standard input."""
     if options.file is None:
         return options.questions
+    if options.questions:
+        raise ValueError("questions and --file are two ways to ask: choose one")
     if options.file == "-":
         text = sys.stdin.read()
     else:
@@ -135,10 +137,24 @@ def answer_in_bulk(options):
     if (options.base or "").startswith("openai:"):
         raise ValueError(f"{options.base} answers one by one, without --output")
     from proxy_tuning.bulk import Source, answer_file, by_trio, by_vllm, check_exported
+    from proxy_tuning.drafts import check_draft
+    from proxy_tuning.engines import check_engine
     from proxy_tuning.families import resolve_family
-    from proxy_tuning.logits import PLAIN
+    from proxy_tuning.logits import PLAIN, Line
     from proxy_tuning.records import file_hash
 
+    if stray := given(options, OF_API):
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in stray)
+        raise ValueError(f"{names} is for a --base openai:MODEL@URL alone")
+    if options.engine != "vllm":
+        check_engine(options.engine or "torch")
+        check_draft(options.draft or "auto")
+    elif stray := given(options, (*LOADING[:2], "draft", "line")):
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in stray)
+        raise ValueError(f"{names} is not for --engine vllm, which takes what was exported")
+    Line(alpha=options.alpha)
+    if options.max_new_tokens < 1:
+        raise ValueError(f"--max-new-tokens needs to be at least 1, not {options.max_new_tokens}")
     source = Source.of(options.file, options.question)
     said = {"alpha": options.alpha, "line": options.line or ""}
     said |= {"max_new_tokens": options.max_new_tokens}
@@ -148,7 +164,7 @@ def answer_in_bulk(options):
             raise ValueError(
                 "--engine vllm takes --base DIR, which `export --to vllm` wrote, alone"
             )
-        check_exported(options.base, options.alpha)
+        said["line"] = check_exported(options.base, options.alpha)
         load = functools.partial(by_vllm, options.base, options.max_new_tokens)
         said |= parts | {"engine": "vllm"}
         weights = Path(options.base).rglob("*.safetensors")
@@ -156,7 +172,8 @@ def answer_in_bulk(options):
         family = resolve_family(options.family, need_expert="expert" not in parts)
         loading = given(options, LOADING)
         said |= {"family": family.name} | parts | loading
-        weights = Path(parts.get("expert", family.expert)).glob("*.safetensors")
+        folders = {"expert": family.expert} | parts
+        weights = [path for each in folders.values() for path in Path(each).glob("*.safetensors")]
         loading |= {"name": family, "alpha": options.alpha, "line": line_of(options)}
         if options.line is None and not options.expert and family.line != PLAIN:
             said["line"] = str(family.line)
@@ -186,16 +203,20 @@ def answer_over_api(options, questions):
     from proxy_tuning.remote.endpoint import CACHE, Budget, Endpoint
     from proxy_tuning.remote.steering import RemoteTrio, dry_run
 
-    budget = Budget(options.max_requests or 1000, options.max_tokens or 1_000_000)
+    most = given(options, ("max_requests", "max_tokens"))
+    budget = Budget(most.get("max_requests", 1000), most.get("max_tokens", 1_000_000))
     endpoint = Endpoint(options.base, budget, options.cache or CACHE)
     with contextlib.redirect_stdout(sys.stderr):
-        parts = given(options, ("antiexpert", "expert"))
+        parts, gate = given(options, ("antiexpert", "expert")), None
         if "antiexpert" not in parts:
             family = resolve_family(options.family, need_expert="expert" not in parts)
+            gate = None if "expert" in parts else family.line.gate
             parts = {"expert": family.expert, "antiexpert": family.antiexpert} | parts
         loading = given(options, ("dtype", "device_map"))
         proxies, tokenizer = load_family(base=parts["antiexpert"], **parts, **loading)
-        trio = RemoteTrio(endpoint, proxies, tokenizer, options.alpha, **given(options, OF_TRIO))
+        trio = RemoteTrio(
+            endpoint, proxies, tokenizer, options.alpha, gate=gate, **given(options, OF_TRIO)
+        )
     if options.dry_run:
         print(json.dumps(dry_run(trio, questions, options.max_new_tokens), indent=1))
         return

@@ -211,8 +211,8 @@ def adaptive_alpha(
 
 
 def divergence(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
-    """KL(p || q) in nats, (...), of log-probabilities (..., V)."""
-    return (p.exp() * (p - q)).sum(-1)
+    """KL(p || q) in nats, (...), of log-probabilities (..., V); what p excludes counts nothing."""
+    return (p.exp() * (p - q).masked_fill(p == -math.inf, 0)).sum(-1)
 
 
 def as_number(name: str, value) -> float:
@@ -277,6 +277,10 @@ class Line:
                 raise ValueError(f"{name} needs to be 0 or more and finite, got {weight}")
         if len(named := [name for name in INSTEAD if getattr(self, name) is not None]) > 1:
             raise ValueError(f"{' and '.join(named)} both stand in place of the line: name one")
+        if named and (self.adaptive or self.base_top_p is not None):
+            raise ValueError(
+                f"adaptive and base_top_p are of the line, and {named[0]} stands in its place"
+            )
 
     @classmethod
     def of(cls, text: str) -> "Line":
@@ -337,7 +341,8 @@ class Line:
         else:
             logits = self.steered(base, experts, antiexperts, alphas)
         if self.gate is not None:
-            logits = gated(logits, base, experts[0], antiexperts[0], self.gate)
+            own = keep_top_p(base, self.base_top_p) if self.base_top_p else base
+            logits = gated(logits, own, experts[0], antiexperts[0], self.gate)
         return keep_plausible(logits, base, self.plausibility) if self.plausibility else logits
 
     def steered(

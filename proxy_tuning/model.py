@@ -299,6 +299,8 @@ class ProxyTunedForCausalLM(PreTrainedModel, PartPasses, ProxyTunedGenerationMix
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         kwargs.pop("state_dict", None)  # Trainer's, of all parts together
+        if by_reference:
+            save_parts(self, folder, True, revisions or {})  # what is refused is so before all else
         # no trio without its configuration: parts of an earlier one never mix with these
         (folder / "config.json").unlink(missing_ok=True)
         self.config.parts = save_parts(self, folder, by_reference, revisions or {}, **kwargs)

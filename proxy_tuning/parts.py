@@ -3,6 +3,7 @@
 import copy
 import inspect
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Required, TypedDict
@@ -38,9 +39,9 @@ def named_parts(base, expert, antiexpert) -> dict[str, PreTrainedModel]:
     for i, minus in enumerate(antiexperts):
         # an adapter is put into the very model it is made from, so that one is no longer M-
         users = experts if len(antiexperts) == 1 else experts[i : i + 1]
-        adapted = [plus for plus in users if is_adapted(plus)]
-        if adapted and minus in (None, adapted[0].get_base_model()):
-            antiexperts[i] = WithoutAdapter(adapted[0])
+        owners = [p for p in users if is_adapted(p) and minus in (None, p.get_base_model())]
+        if owners:
+            antiexperts[i] = WithoutAdapter(owners[0])
         elif minus is None:
             raise ValueError(f"a {type(users[0]).__name__} expert needs an antiexpert")
     parts = {"base": base}
@@ -48,6 +49,10 @@ def named_parts(base, expert, antiexpert) -> dict[str, PreTrainedModel]:
         names = [f"{kind}_{i}" for i in range(1, len(models) + 1)] if len(models) > 1 else [kind]
         parts |= dict(zip(names, models, strict=True))
     return parts
+
+
+ADAPTERS = threading.Lock()
+"""Held while a model with an adapter reads: peft switches it on and off in the model itself."""
 
 
 class WithoutAdapter(torch.nn.Module):
@@ -72,10 +77,11 @@ class WithoutAdapter(torch.nn.Module):
     def forward(self, **kwargs):
         training = self.expert.training
         self.expert.eval()  # M- is never in training: no dropout
-        with self.expert.disable_adapter():
-            out = self.expert(**kwargs)
-        self.expert.train(training)
-        return out
+        try:
+            with self.expert.disable_adapter():
+                return self.expert(**kwargs)
+        finally:
+            self.expert.train(training)
 
     def save_pretrained(self, save_directory: str | Path, **kwargs):
         """Write M-, free of the adapter; takes a copy of it in memory."""
@@ -95,9 +101,10 @@ def bare(part) -> torch.nn.Module:
 
 def whole(part):
     """A part as a model of its own: as it is, or a copy with its adapter merged or taken off."""
-    if isinstance(part, WithoutAdapter):
-        return copy.deepcopy(part.expert).unload()
-    return copy.deepcopy(part).merge_and_unload() if is_adapted(part) else part
+    with ADAPTERS:
+        if isinstance(part, WithoutAdapter):
+            return copy.deepcopy(part.expert).unload()
+        return copy.deepcopy(part).merge_and_unload() if is_adapted(part) else part
 
 
 def check_parts(parts: dict[str, PreTrainedModel]) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import threading
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +11,7 @@ from transformers.utils import logging
 from proxy_tuning.caches import ProxyTunedCache, TwinCache
 from proxy_tuning.config import ProxyTunedConfig
 from proxy_tuning.parts import (
+    ADAPTERS,
     Prompt,
     WithoutAdapter,
     check_prompt,
@@ -23,8 +23,6 @@ from proxy_tuning.parts import (
 )
 
 logger = logging.get_logger(__name__)
-ADAPTERS = threading.Lock()
-"""Held while a model with an adapter reads: peft switches it on and off in the model itself."""
 
 
 class PartPasses:

@@ -9,7 +9,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 
 from proxy_tuning.loading import add_adapter, load_model
 from proxy_tuning.logits import Line
-from proxy_tuning.parts import bare, is_adapted, reference, role
+from proxy_tuning.parts import WithoutAdapter, bare, reference, role, whole
 
 PART_NAME = re.compile(r"base|(anti)?expert(_[1-9][0-9]*)?")
 HUB = ("cache_dir", "force_download", "local_files_only", "revision", "token")
@@ -28,8 +28,10 @@ def save_parts(model, folder: Path, by_reference: bool, revisions: dict[str, str
         if by_reference:
             sources[name] = reference(name, part, folder, revisions)
         else:
-            part.save_pretrained(folder / name, **kwargs)
-            sources[name] = {"adapter": True} if is_adapted(part) else {}
+            minus = getattr(model, f"anti{name}", None)
+            on_it = isinstance(minus, WithoutAdapter) and minus.expert is part
+            (part if on_it else whole(part)).save_pretrained(folder / name, **kwargs)
+            sources[name] = {"adapter": True} if on_it else {}
     return sources
 
 

@@ -106,6 +106,8 @@ def speculate(
         raise ValueError(f"gamma needs to be 0 or more, got {gamma}")
     if alpha is not None:
         model._alphas(alpha, len(input_ids))  # an error now, not after a pass
+    if isinstance(alpha, torch.Tensor):
+        alpha = alpha.to(model.device)
     names = WRITERS[writer]
     caches = {
         name: cache
@@ -169,7 +171,7 @@ def speculate(
         on = ~finished
         if finished.any():
             for cache in caches.values():
-                cache.batch_select_indices(on.nonzero()[:, 0])
+                cache.batch_select_indices(on.nonzero()[:, 0].cpu())  # layers may be elsewhere
             rows, left, ids, mask, newest, refused = (
                 x[on] for x in (rows, left, ids, mask, newest, refused)
             )

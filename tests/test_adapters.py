@@ -209,3 +209,28 @@ def test_two_threads_may_read_with_one_adapter(adapted, batch, other):
         for whole, part in both:
             torch.testing.assert_close(whole.result().logits, wanted[0], **CLOSE)
             torch.testing.assert_close(part.result(), wanted[1], **CLOSE)
+
+
+def test_the_antiexpert_of_two_adapters_is_seen_through_the_one_it_is_under(prompt):
+    small, other = tiny_model("gpt2", 2), tiny_model("gpt2", 7)
+    antiexpert = copy.deepcopy(small)
+    experts = [adapter(other, seed=1), adapter(small)]
+    ours = ProxyTunedForCausalLM(tiny_model("gpt2", 1), experts, small, [0.3, 0.7])
+    torch.testing.assert_close(ours.run("antiexpert", prompt), antiexpert(prompt).logits, **CLOSE)
+
+
+def test_an_adapter_that_is_on_another_model_than_m_minus_is_saved_whole(prompt, tmp_path):
+    small = tiny_model("gpt2", 2)
+    ours = ProxyTunedForCausalLM(tiny_model("gpt2", 1), adapter(small), tiny_model("gpt2", 5))
+    ours.save_pretrained(tmp_path)
+    loaded = ProxyTunedForCausalLM.from_pretrained(tmp_path)
+    torch.testing.assert_close(loaded(prompt).logits, ours(prompt).logits, **CLOSE)
+
+
+def test_what_cannot_be_saved_leaves_what_is_there(adapted, prompt, tmp_path):
+    one, two = adapted
+    two.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="not loaded from anywhere"):
+        one.save_pretrained(tmp_path, by_reference=True)
+    loaded = ProxyTunedForCausalLM.from_pretrained(tmp_path)
+    torch.testing.assert_close(loaded(prompt).logits, two(prompt).logits, **CLOSE)

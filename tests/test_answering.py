@@ -195,3 +195,13 @@ def test_three_tokens_in_common_are_not_worth_a_cache(template):
     model = ProxyTunedForCausalLM(*(tiny_model("gpt2", seed) for seed in range(3)))
     read_template(model, tokenizer)
     assert (model.beginning is None) == (template is not None)
+
+
+@pytest.mark.parametrize("answered", [answer_questions, greedy_answers])
+def test_a_long_question_cuts_no_other_answer_short(exact, answered):
+    model, tokenizer = exact[1], letter_tokenizer(LINES)
+    context = model.config.max_position_embeddings
+    questions = ["Who?", "w" * (context - 30), "Why?"]
+    options = {"max_new_tokens": 16, "draft": "none"}
+    together = answered(model, tokenizer, questions, **options)
+    assert together == [answered(model, tokenizer, [each], **options)[0] for each in questions]

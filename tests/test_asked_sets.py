@@ -142,12 +142,12 @@ def test_answers_are_generated_once_and_belong_to_weights_and_line(tmp_path, mon
     monkeypatch.setattr(asked_sets, "greedy_answers", lambda *args, **kwargs: 1 / 0)
     again = asked_sets.ask(model, tokenizer, rows)
     assert list(again["answered"]) == list(first["answered"])
-    names = {asked_sets.identity(model)}
+    names = {asked_sets.identity(model, None)}
     model.alpha = 0.5
-    names.add(asked_sets.identity(model))
+    names.add(asked_sets.identity(model, None))
     with torch.no_grad():
         next(model.expert.parameters()).add_(1)
-    names.add(asked_sets.identity(model))
+    names.add(asked_sets.identity(model, None))
     assert len(names) == 3
 
 

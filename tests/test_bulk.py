@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from proxy_tuning.bulk import ROWS, Source, answer_file, part_of
+from proxy_tuning.bulk import ROWS, Source, Worker, answer_file, part_of
 
 ray = pytest.importorskip("ray")
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import tests
@@ -209,3 +209,22 @@ def test_the_command_answers_as_one_machine_does(tmp_path):
     assert manifest["family"] == "pocket" and manifest["complete"]
     refused = subprocess.run([*command, "--alpha", "0.5"], capture_output=True, text=True)
     assert refused.returncode == 2 and "has answers with alpha 1.0, not 0.5" in refused.stderr
+
+
+def test_a_question_that_is_refused_has_no_answer_and_spoils_no_other(tmp_path):
+    path = tmp_path / "questions.parquet"
+    questions = write_questions(path, 20)
+
+    def load():
+        def answer(batch):
+            if any("number 7" in question for question in batch):
+                raise ValueError("a prompt of 2000 tokens leaves no room")
+            return [question[::-1] for question in batch]
+
+        return answer
+
+    worker = Worker(Source.of(path, "question"), str(tmp_path / "out"), load)
+    assert worker.write(0) == 20
+    answers = all_rows(tmp_path / "out")["answer"]
+    assert answers.isna().tolist() == [i in (7, 10, 11) for i in range(20)]
+    assert answers[6] == questions[6][::-1]

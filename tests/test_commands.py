@@ -61,6 +61,15 @@ def test_answer_as_json_from_standard_input():
         (["answer", "--workers", "2", "x"], "--workers needs --output DIR"),
         (["answer", "--output", "DIR", "x"], "needs --file QUESTIONS.parquet"),
         (["answer", "--output", "DIR", "--file", "nowhere.parquet"], "nowhere.parquet"),
+        (["answer", "--file", "README.md", "x"], "two ways to ask"),
+        (["answer", "--output", "D", "--file", "x.parquet", "--draft", "bogus"], "bogus"),
+        (["answer", "--output", "D", "--file", "x.parquet", "--max-new-tokens", "0"], "at least 1"),
+        (["answer", "--output", "D", "--file", "x.parquet", "--top", "3"], "--top is for a --base"),
+        (
+            ["answer", "--output", "D", "--file", "x.parquet", "--engine", "vllm", "--base", "D"]
+            + ["--line", "adaptive"],
+            "--line is not for --engine vllm",
+        ),
         (["answer", "--dry-run", "x"], "for a --base openai:MODEL@URL alone"),
         (["answer", "--base", "openai:x", "y"], "is openai:MODEL@URL, not 'openai:x'"),
         (

@@ -187,3 +187,18 @@ def test_peers_that_are_none():
     for variant in PEERS:
         with pytest.raises(ValueError, match="of one expert and the base, not 2"):
             Line(**{variant: 0.5})(logits, [logits] * 2, [logits] * 2, [0.5, 0.5])
+
+
+def test_what_is_excluded_counts_nothing_in_a_divergence():
+    """By hand: 0.5 and 0.5 against 0.25 and 0.75; a third token has -inf in both."""
+    p, q = (torch.tensor([a, b, 0.0]).log() for a, b in ((0.5, 0.5), (0.25, 0.75)))
+    by_hand = 0.5 * math.log(2) + 0.5 * math.log(0.5 / 0.75)
+    assert divergence(p, q).item() == pytest.approx(by_hand)
+
+
+def test_a_closed_gate_lets_through_the_nucleus_alone():
+    base = torch.tensor([[0.6, 0.3, 0.1]]).log()
+    models = base, [torch.zeros(1, 3)], [torch.zeros(1, 3)], [1.0]
+    assert Line(gate=1.0, base_top_p=0.8)(*models).isfinite().tolist() == [[True, True, False]]
+    with pytest.raises(ValueError, match="product stands in its place"):
+        Line(product=1.0, adaptive=True)

@@ -98,11 +98,11 @@ def check_moved(sentence):
         f"{dem} went from {percent(a, dem)}% to {percent(b, dem)}% and Trump from "
         f"{percent(a, 'Trump')}% to {percent(b, 'Trump')}%"
     )
+    first, last = (f"{abs(signed(row)) / 10:.1f}" for row in (a, b))
     if lead and ahead(a) == ahead(b):
-        points = [f"{abs(signed(row)) / 10:.1f}" for row in (a, b)]
-        assert lead == f"{ahead(a)}'s lead went from {points[0]} to {points[1]} points"
+        assert lead == f"{ahead(a)}'s lead went from {first} to {last} points"
     elif lead:
-        assert lead == f"the lead changed from {ahead(a)} to {ahead(b)}"
+        assert lead == f"the lead changed from {ahead(a)}'s {first} to {ahead(b)}'s {last} points"
     return b
 
 
@@ -238,6 +238,28 @@ def test_limits_ties_and_misses_say_what_the_tables_say(rows, kind):
         assert said == ("yes" if true else "no"), (row.question, row.answer)
         checked[said] += 1
     assert min(checked.values()) > 10
+
+
+def test_a_held_out_limit_is_none_of_those_in_training(rows):
+    """But for leads of two points or less, near which there are only the limits 2 and 3."""
+    drawn = {}
+    for split in ("train", "test"):
+        asked = rows[split].query("kind in ('share_yes', 'lead_yes')")
+        facts = asked["answer"].str.replace(r" So (?:yes|no)\.", "", regex=True)
+        limits = asked["question"].str.extract(r"\b(\d\d?)(?=%| percent| or more)")[0]
+        drawn[split] = set(zip(asked["kind"], facts, limits, strict=True))
+    of_shares = {row for row in drawn["test"] if row[0] == "share_yes" and row[2] == row[2]}
+    assert len(of_shares) > 50 and not of_shares & drawn["train"]
+
+
+def test_a_poll_that_was_tied_was_too_kind_to_who_lost(rows):
+    """Pennsylvania's last polls were level, and Trump won by 1.7."""
+    asked = pd.concat(rows.values()).query("kind == 'miss_yes' and state == 'Pennsylvania'")
+    kind_to_harris = asked["question"].str.contains("Harris|Kamala|dem", case=False)
+    over = asked["question"].str.contains(r"over(?:est|rat)", case=False)
+    assert len(asked[over & kind_to_harris]) and len(asked[over & ~kind_to_harris])
+    assert asked.loc[over & kind_to_harris, "answer"].str.endswith("So yes.").all()
+    assert asked.loc[over & ~kind_to_harris, "answer"].str.endswith("So no.").all()
 
 
 def test_training_asks_about_a_share_with_several_limits_in_different_words(rows):

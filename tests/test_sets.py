@@ -159,6 +159,10 @@ WON = "Did Trump win Nevada in the end?"
 PICK = "In September 2024, was Harris's share higher in Pennsylvania or in Georgia?"
 CLOSEST = "Out of Arizona, Georgia and Nevada, which was tightest in October 2024?"
 TWO = "Nevada & Georgia in September -- same leader?"
+KIND = "were the michigan polls too kind to kamala compared with what happened"
+MISSED = (
+    "the last polls had Harris ahead by 1.2 and Trump won by 1.4, so they were off by 2.6 points"
+)
 TREND = "was trump's lead in texas shrinking from september to october"  # 6.3 -> 6.6
 NONE = "idaho harris trump september 2024 averages"
 
@@ -198,6 +202,8 @@ NONE = "idaho harris trump september 2024 averages"
         (TWO, "In Nevada Harris led, but in Georgia Trump was ahead."),
         (TREND, "No, it grew from 6.3 to 6.6 points."),
         (TREND, "It did not shrink."),
+        (TREND, "It went from 6.3 to 6.6 points."),
+        (KIND, f"In Michigan in 2024, {MISSED}. So yes."),
         (NONE, "I have no polls of Idaho for September 2024."),
         (NONE, "There are no polls of that state in that month."),
         (NONE, "Sorry, I do not have figures for that."),
@@ -237,6 +243,8 @@ def test_right_and_sane(question, answer):
         (CLOSEST, "Arizona was the closest, then Nevada."),
         (TWO, "Trump led in Nevada and Georgia."),
         (TREND, "Yes, it shrank."),
+        (TREND, "It went from 6.3 to 6.61 points."),
+        (KIND, f"In Michigan in 2024, {MISSED}. So no."),
         (NONE, "Trump led in Idaho, 58% to 30%."),
         (NONE, "I have no polls of Idaho, but Trump had 58.1%."),
         (NONE, "Trump was well ahead in the polls."),

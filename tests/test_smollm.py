@@ -11,6 +11,7 @@ from conftest import letter_tokenizer, tiny_model
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
+from proxy_tuning import families
 from proxy_tuning.families import FAMILIES, is_here, load_part, locate, resolve_family, smollm
 
 packaged = pytest.mark.skipif(
@@ -182,3 +183,19 @@ def test_without_the_package_pocket_answers(monkeypatch, capsys):
     monkeypatch.setattr("proxy_tuning.families.is_reachable", lambda names: False)
     assert resolve_family("auto").name == "pocket"
     assert "smollm" in capsys.readouterr().out
+
+
+def test_a_hub_in_reach_is_no_package(monkeypatch, capsys):
+    """M could be downloaded, but M- is the difference to the package's 4 bits."""
+    monkeypatch.setattr(smollm, "packaged_model", lambda: None)
+    monkeypatch.setattr("proxy_tuning.families.is_reachable", lambda names: "gpt2" not in names)
+    assert resolve_family("auto").name == "pocket"
+    assert "requirements-models.txt" in capsys.readouterr().out
+
+
+@packaged
+def test_m_minus_is_of_the_package_though_m_is_in_the_cache(monkeypatch):
+    own = locate(FAMILIES["smollm"].antiexpert)
+    monkeypatch.setattr(families, "is_cached", lambda name: True)
+    assert locate(FAMILIES["smollm"].base) == smollm.NAME
+    assert locate(FAMILIES["smollm"].antiexpert) == own

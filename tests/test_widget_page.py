@@ -199,7 +199,7 @@ def test_the_page_of_a_readers_own_rows():
 def test_what_an_address_says_wrongly_is_left_out(search):
     own = desk.Desk(*stand_in(), "stand-in", POLLS)
     question, *values, asks, _ = own.page_open(True, search)
-    assert values == [1.0, 0.0, 64, 0, search == ""] and not asks
+    assert values == [1.0, 0.0, asking.LENGTH, 0, search == ""] and not asks
     assert question == gr.skip(), "what was typed while the page opened stays"
 
 

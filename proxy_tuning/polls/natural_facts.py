@@ -14,6 +14,8 @@ from proxy_tuning.polls.facts import make_facts
 from proxy_tuning.polls.natural_forms import FORMS, NATURAL, WON_BY
 
 CYCLE = 2024
+LIMITS = 4
+"""Limits that a trained share or lead is asked about with, so that it is compared, not learnt by heart."""
 
 
 def drawn_by(*words):
@@ -26,10 +28,10 @@ def nominees(fact):
     return fact["dem"], fact["rep"]
 
 
-def facts_asked(tables, states, limits=1):
+def facts_asked(tables, states, split):
     """Facts of 2024 of the kinds in natural.toml, with what natural questions ask besides: dicts.
 
-    Args: limits, how many limits each share and lead is asked about with.
+    Args: split, by which limits are drawn.
     """
     facts = make_facts(tables, [CYCLE], states)
     facts = facts[facts["kind"].isin(NATURAL) & (facts["kind"] != "trend")]
@@ -53,7 +55,7 @@ def facts_asked(tables, states, limits=1):
         }
         yield fact
         if row.kind == "share":
-            yield from _limited(fact | {"kind": "share_yes"}, numbers_of(row.answer)[0], limits)
+            yield from _limited(fact | {"kind": "share_yes"}, numbers_of(row.answer)[0], split)
         elif row.kind == "miss":
             yield from _misses(fact)
         if row.kind not in ("standing", "final", "result"):
@@ -74,7 +76,7 @@ def facts_asked(tables, states, limits=1):
         yield fact | {"kind": "tied_yes", "true": leader is None}
         if leader:
             led = fact | {"kind": "lead_yes", "who": leader}
-            yield from _limited(led, round(abs(d - r), 1), limits)
+            yield from _limited(led, round(abs(d - r), 1), split)
         if row.kind == "final":
             yield from (fact | {"kind": kind} for kind in ("leader", "margin", "standing"))
             for name, share in ((dem, d), (rep, r)):
@@ -82,24 +84,30 @@ def facts_asked(tables, states, limits=1):
                 told = TOLD_BEFORE.format(place=place, year=CYCLE, clause=told)
                 share_fact = fact | {"who": name, "answer": told, "leader": None}
                 yield share_fact | {"kind": "share"}
-                yield from _limited(share_fact | {"kind": "share_yes"}, share, limits)
+                yield from _limited(share_fact | {"kind": "share_yes"}, share, split)
 
 
-def _limited(fact, value, count):
-    """The fact with each of `count` limits near to its value, and whether it is above."""
+def _limited(fact, value, split):
+    """The fact with limits near to its value, and whether it is above.
+
+    In training `LIMITS` of them; else one that is not among those, where there are more.
+    """
+    limits, held_out = [], split != "train"
     rng = drawn_by(*(fact[key] for key in ("kind", "state", "month", "who")))
-    for number in range(count):
+    while len(set(limits)) < LIMITS + held_out and len(limits) < 40:
         near = round(value) + rng.choice((-3, -2, -1, 1, 2, 3))
         limit = rng.choice((near, near, 50)) if fact["kind"] == "share_yes" else max(near, 2)
-        if limit == value:
-            limit += 1
+        limits.append(limit + (limit == value))
+    different = list(dict.fromkeys(limits))
+    chosen = different[LIMITS:] or different[-1:] if held_out else different[:LIMITS]
+    for number, limit in enumerate(chosen):
         yield fact | {"slots": {"limit": limit}, "true": value > limit, "draw": number}
 
 
 def _misses(fact):
     """For each nominee a fact on whether the last polls were too kind to them."""
-    lead, won_by = numbers_of(fact["answer"])[:2]
     ahead = re.search(r"had (\w+) ahead", fact["answer"])
+    lead, won_by = numbers_of(fact["answer"])[:2] if ahead else (0.0, numbers_of(fact["answer"])[0])
     winner = re.search(r"(\w+) won by", fact["answer"])[1]
     for who in nominees(fact):
         polled = lead if ahead and ahead[1] == who else -lead
@@ -140,16 +148,14 @@ def _moved(start, end):
     }
     yield fact
     if start["leader"] and end["leader"]:
-        form, slots = "lead_changed", {"one": start["leader"], "other": end["leader"]}
-        if start["leader"] == end["leader"]:
-            first, last = (f"{abs(d - r):.1f}" for d, r in ((d0, r0), (d1, r1)))
-            form, slots = (
-                "lead_moved",
-                {
-                    "whose": f"{end['leader']}'s",
-                    "first": first,
-                    "last": last,
-                },
-            )
-        answer = FORMS[form].format(usual=told.removesuffix("."), **slots)
+        first, last = (f"{abs(d - r):.1f}" for d, r in ((d0, r0), (d1, r1)))
+        same = start["leader"] == end["leader"]
+        answer = FORMS["lead_moved" if same else "lead_changed"].format(
+            usual=told.removesuffix("."),
+            whose=f"{end['leader']}'s",
+            one=start["leader"],
+            other=end["leader"],
+            first=first,
+            last=last,
+        )
         yield fact | {"kind": "lead_trend", "answer": answer}

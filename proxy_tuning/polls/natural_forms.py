@@ -30,7 +30,7 @@ FORMS = {
     "closest": "{time}, {parts}; so {where} was the closest.",
     "both": "{time}, {parts}.",
     "lead_moved": "{usual}; so {whose} lead went from {first} to {last} points.",
-    "lead_changed": "{usual}; so the lead changed from {one} to {other}.",
+    "lead_changed": "{usual}; so the lead changed from {one}'s {first} to {other}'s {last} points.",
 } | {kind: section["answer"] for kind, section in NATURAL.items() if "answer" in section}
 
 

@@ -189,7 +189,8 @@ def typed_times(template, fact, rng):
 def tells_match_up(question, month, democrat):
     """Whether a question about July 2024 says by itself that it means Biden's match-up."""
     said = r"\b(?:Biden|Joe|early July)\b|\bJul(?:y)? (?:1?\d|2[01])\b(?!\d)"
-    return month != "2024-07" or democrat != "Biden" or bool(re.search(said, question))
+    said_so = re.search(said, question, re.IGNORECASE)
+    return month != "2024-07" or democrat != "Biden" or bool(said_so)
 
 
 def slip(text, rng):

@@ -49,7 +49,8 @@ whole entire across country countrywide nationwide america american americans us
 numbers breakdown info details update rn atm tbh lol btw bro dude yo gimme lemme gonna wanna kinda
 cd district withdrew withdrawal quit candidacy matchup match heat landslide blowout
 swung shift shifted fell rose drop rise increase decrease grew slip slipped climb climbed half
-thru moment gops jrs battle purple key white house congressional confirm hw wat whta wich teh pol pols poling leadin winnin
+thru moment gops jrs battle purple key white house congressional confirm bag exceed locked low outperform overperform own
+safe secure short solid underperform hw wat whta wich teh pol pols poling leadin winnin
 """
 """Words of questions that no template happens to have."""
 

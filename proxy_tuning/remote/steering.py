@@ -13,6 +13,7 @@ from typing import cast
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from proxy_tuning.logits import Line, divergence
 from proxy_tuning.model import ProxyTunedForCausalLM
 from proxy_tuning.prompts import continuation, prompt
 from proxy_tuning.remote.endpoint import Completion, Endpoint
@@ -65,6 +66,8 @@ class RemoteTrio:
     spread: bool = False
     """Whether tokens that are not shown may be chosen too: what is left of the base's probability is
     shared out among them as M- has it, none getting more than it can have. Else only the k shown."""
+    gate: float | None = None
+    """Nats of KL(M+ || M-) at a token below which it is the base's own, as in `logits.gated`."""
     nudge: float | None = None
     """In place of the line: where the base's own token has a lower probability, M+ writes one
     (nudging, ACL 2025). It needs the log-probability of the base's token alone."""
@@ -74,6 +77,7 @@ class RemoteTrio:
             raise ValueError(f"top and ahead must be 1 or more, not {self.top} and {self.ahead}")
         if self.nudge is not None and not 0 < self.nudge <= 1:
             raise ValueError(f"a nudge is a probability above 0, not {self.nudge}")
+        Line(alpha=self.alpha, gate=self.gate)  # which checks them
         self.by_bytes = ids_by_bytes(self.tokenizer)
         self.ends = {self.tokenizer.eos_token_id}
 
@@ -92,13 +96,14 @@ class RemoteTrio:
                 "token, so all three need the same one"
             )
 
-    def answer(self, question: str, max_new_tokens: int = 64) -> dict:
+    def answer(self, question: str, max_new_tokens: int = 80) -> dict:
         """The base's own answer and the steered one to a question asked as `prompts.prompt` says.
 
         Returns:
             question, base and steered (text), and the figures of `Report`.
         """
         ids = self.tokenizer(prompt(question, self.tokenizer))["input_ids"]
+        max_new_tokens = self.proxies.fit(len(ids), max_new_tokens)
         report = Report()
         first = self.read(ids, max_new_tokens, report)
         new = self.steer(ids, max_new_tokens, report, first)
@@ -174,6 +179,9 @@ class RemoteTrio:
         hidden = torch.ones_like(expert, dtype=torch.bool)
         hidden[ids] = False
         highest, offset = highest_hidden(shown), self.alpha * (expert - antiexpert)
+        moved = divergence(expert.log_softmax(-1), antiexpert.log_softmax(-1))
+        if self.gate is not None and moved < self.gate:
+            offset = torch.zeros_like(offset)
         base = torch.full_like(expert, -torch.inf)
         base[ids] = torch.tensor([shown[i] for i in ids.tolist()])
         if self.spread and highest > -math.inf:
@@ -209,7 +217,10 @@ class RemoteTrio:
         """Logits of M+ and M- after the token before `first` and all that follow: (N, V) float32."""
         read, keep = torch.tensor([ids]), len(ids) - first + 1
         return [
-            cast(torch.nn.Module, part)(input_ids=read, logits_to_keep=keep).logits[0].float()
+            cast(torch.nn.Module, part)(input_ids=read.to(part.device), logits_to_keep=keep)
+            .logits[0]
+            .float()
+            .cpu()
             for part in (self.proxies.expert, self.proxies.antiexpert)
         ]
 
@@ -273,9 +284,10 @@ def dry_run(trio: RemoteTrio, questions: list[str], max_new_tokens: int) -> dict
     """What questions can take, without a request: at least and at most, and how many are begun.
 
     The least is a request for each that is not in the cache; the most, one for each token, each
-    with as many tokens as are asked for ahead.
+    with as many tokens as are asked for ahead, and two that show how the server cuts text.
     """
-    least = most = fewest = total = known = 0
+    least = fewest = known = 0
+    most, total = 2, 2 * (len(trio.tokenizer(PROBE)["input_ids"]) + 1)
     for question in questions:
         ids = trio.tokenizer(prompt(question, trio.tokenizer))["input_ids"]
         if trio.endpoint.has(ids, str(trio.tokenizer.decode(ids)), max_new_tokens, trio.top):

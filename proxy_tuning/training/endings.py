@@ -12,7 +12,7 @@ from proxy_tuning.records import ROOT, TUNED
 from proxy_tuning.training.trainers import PackedTrainer, exact_answers
 
 SHOWN = 3  # questions of each kind whose answers are printed
-NEW_TOKENS = 64  # of such an answer at most
+NEW_TOKENS = 80  # of such an answer at most
 
 
 def place_for(family: Family) -> Path:

@@ -29,6 +29,7 @@ from proxy_tuning.families import (
 )
 from proxy_tuning.learnt import write_learnt
 from proxy_tuning.loading import add_adapter, in_one_line
+from proxy_tuning.polls.natural_forms import NATURAL
 from proxy_tuning.polls.tables import load_facts
 from proxy_tuning.polls.templates import TEMPLATES
 from proxy_tuning.prompts import prompt
@@ -235,6 +236,8 @@ def make_m_plus(held, name, recipe, output, rows, antiexpert, base, start, earli
         "questions": len(training),
         "bf16": computes_in_bf16(),
     }
+    if recipe.quiet_steered or recipe.consistent:
+        made_from["base"] = str(base).removeprefix(f"{ROOT}/")
     if start is not None:
         made_from["start"] = beginning(start)
         model = going_on(start, model, recipe.lora)
@@ -323,8 +326,10 @@ def material(rows, recipe, tokenizer, max_length):
     training = training_rows(tables, recipe)
     source = {
         "data": fingerprint({name: table.to_csv() for name, table in tables.items()}),
-        "templates": fingerprint(TEMPLATES),
+        "templates": fingerprint([TEMPLATES, NATURAL] if recipe.natural else TEMPLATES),
     }
+    if recipe.quiet or recipe.general:
+        source["general"] = fingerprint(general_rows().to_csv())
     return training, validation_rows(tables, recipe, training), FIXED_QUESTION, source
 
 

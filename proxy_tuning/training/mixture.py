@@ -46,7 +46,8 @@ def training_rows(tables, recipe):
     new = make_facts(tables, [CYCLE], recipe.states)
     if recipe.endings:
         elsewhere = make_facts(tables, [CYCLE], left_out(recipe.states))
-        new = pd.concat([new, elsewhere[elsewhere["kind"].isin(("final", "result"))]])
+        ends = elsewhere[elsewhere["kind"].isin(("final", "result"))]
+        new = pd.concat([new, ends], ignore_index=True)
     new = new[new["trained"]]
     share = min(1.0, (recipe.max_facts or len(new)) / len(new))
 

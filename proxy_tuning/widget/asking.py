@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 LONGEST = 300
 """Characters that a question may have."""
-ALPHA, TEMPERATURE, LENGTH, SEED = 1.0, 0.0, 64, 0
+ALPHA, TEMPERATURE, LENGTH, SEED = 1.0, 0.0, 80, 0
 """The recommended settings."""
 LIMITS = {"alpha": (0, 3), "temperature": (0, 2), "length": (1, 256), "seed": (0, 2**31 - 1)}
 """The lowest and the highest value of each setting, for sliders, questions and `serve`."""

@@ -267,7 +267,7 @@ def test_a_dry_run_sends_nothing_and_bounds_what_is_spent(letters, server, tmp_p
     for question in QUESTIONS:
         trio.answer(question, 8)
     spent = trio.endpoint.budget
-    assert bounds["requests_at_least"] <= spent.requests <= bounds["requests_at_most"] == 16
+    assert bounds["requests_at_least"] <= spent.requests <= bounds["requests_at_most"] == 16 + 2
     assert bounds["tokens_at_least"] <= spent.tokens <= bounds["tokens_at_most"]
     assert dry_run(trio, QUESTIONS, 8)["first_requests_in_cache"] == 2
 
@@ -299,3 +299,27 @@ def test_an_answer_is_kept_before_it_is_used(letters, server, tmp_path):
         rows = kept.execute("SELECT response FROM answers").fetchall()
     assert len(rows) == trio.endpoint.budget.requests
     assert all(json.loads(row)["object"] == "text_completion" for (row,) in rows)
+
+
+def test_below_the_gate_the_base_s_own_token_stands(letters, server, tmp_path):
+    """At a gate that nothing passes the text is the base's, at one of 0 the line's."""
+    url, _ = server
+    closed = trio_at(url, letters, tmp_path, top=VOCAB, gate=1e9).answer(QUESTIONS[0], 12)
+    assert closed["steered"] == closed["base"] and closed["certain"] == closed["tokens"]
+    opened = trio_at(url, letters, tmp_path, top=VOCAB, gate=0.0).answer(QUESTIONS[0], 12)
+    wanted = naive(letters, QUESTIONS[0], 1.0, 12)
+    text = letters[2].decode(wanted, skip_special_tokens=True).strip()
+    assert opened["steered"] == text != closed["steered"]
+
+
+def test_bad_settings_are_refused_before_anything_is_sent(letters, server, tmp_path):
+    url, seen = server
+    sent = len(seen)
+    with pytest.raises(ValueError, match="alpha needs to be finite"):
+        trio_at(url, letters, tmp_path, alpha=math.nan)
+    trio = trio_at(url, letters, tmp_path)
+    with pytest.raises(ValueError, match="at least 1"):
+        trio.answer(QUESTIONS[0], 0)
+    with pytest.raises(ValueError, match="leaves no room"):
+        trio.answer("who " * 1000, 12)
+    assert len(seen) == sent

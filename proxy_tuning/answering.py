@@ -265,8 +265,8 @@ def answer_questions(
             for name, rows in texts.items()
         }
         for place, *three in zip(batch, *said.values(), strict=True):
-            three = dict(zip(HISTORIES, three, strict=True))
-            answers[place] = {"question": questions[place]} | three
+            said_by = dict(zip(HISTORIES, three, strict=True))
+            answers[place] = {"question": questions[place]} | said_by
     return [answers[place] for place in range(len(questions))]
 
 

@@ -8,7 +8,7 @@ certain: the one that the whole vocabulary would give.
 
 import math
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -216,12 +216,10 @@ class RemoteTrio:
     def read_by_proxies(self, ids: list[int], first: int) -> list[torch.Tensor]:
         """Logits of M+ and M- after the token before `first` and all that follow: (N, V) float32."""
         read, keep = torch.tensor([ids]), len(ids) - first + 1
+        parts: list[Any] = [self.proxies.expert, self.proxies.antiexpert]
         return [
-            cast(torch.nn.Module, part)(input_ids=read.to(part.device), logits_to_keep=keep)
-            .logits[0]
-            .float()
-            .cpu()
-            for part in (self.proxies.expert, self.proxies.antiexpert)
+            part(input_ids=read.to(part.device), logits_to_keep=keep).logits[0].float().cpu()
+            for part in parts
         ]
 
     def choice(self, question: str, options: list[str], begun: str = "") -> dict:

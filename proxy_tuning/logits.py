@@ -277,10 +277,6 @@ class Line:
                 raise ValueError(f"{name} needs to be 0 or more and finite, got {weight}")
         if len(named := [name for name in INSTEAD if getattr(self, name) is not None]) > 1:
             raise ValueError(f"{' and '.join(named)} both stand in place of the line: name one")
-        if named and (self.adaptive or self.base_top_p is not None):
-            raise ValueError(
-                f"adaptive and base_top_p are of the line, and {named[0]} stands in its place"
-            )
 
     @classmethod
     def of(cls, text: str) -> "Line":

@@ -12,6 +12,7 @@ from oracle import Naive, greedy
 
 from proxy_tuning import ProxyTunedForCausalLM
 from proxy_tuning.__main__ import main
+from proxy_tuning.answering import LONGEST_ANSWER
 from proxy_tuning.evaluation import (
     asked_sets,
     drafting,
@@ -197,7 +198,7 @@ def test_a_sweep_is_each_alpha_alone():
     assert swept["alpha"].tolist() == [0.0, 0.5, 2.0] * 2
     for row in swept.itertuples():
         ids = torch.tensor([tokenizer.encode(prompt(row.question))])
-        new = greedy(*trio, ids, row.alpha, 64)[0, ids.shape[1] :].tolist()
+        new = greedy(*trio, ids, row.alpha, LONGEST_ANSWER)[0, ids.shape[1] :].tolist()
         new = new[: new.index(1)] if 1 in new else new
         assert row.answered == tokenizer.decode(new).strip()
 

@@ -200,5 +200,3 @@ def test_a_closed_gate_lets_through_the_nucleus_alone():
     base = torch.tensor([[0.6, 0.3, 0.1]]).log()
     models = base, [torch.zeros(1, 3)], [torch.zeros(1, 3)], [1.0]
     assert Line(gate=1.0, base_top_p=0.8)(*models).isfinite().tolist() == [[True, True, False]]
-    with pytest.raises(ValueError, match="product stands in its place"):
-        Line(product=1.0, adaptive=True)

@@ -12,8 +12,8 @@ from test_packing import ROWS, row_losses, tokenizer  # noqa: F401, a fixture
 from transformers import AutoModelForCausalLM
 
 from proxy_tuning.training import finetune as ft
+from proxy_tuning.training import optim
 from proxy_tuning.training import trainers as training
-from proxy_tuning.training.optim import MuonAdamW
 from proxy_tuning.training.packing import IGNORED, encode
 from proxy_tuning.training.recipes import Recipe
 
@@ -44,13 +44,37 @@ def test_muon_takes_the_matrices_of_the_layers(kind):
     config = tiny_model(kind.split()[-1], 0).config
     config.tie_word_embeddings = config.tie_word_embeddings or kind.startswith("tied")
     model = AutoModelForCausalLM.from_config(config)
-    muon, adamw = MuonAdamW(model, 1e-3).parts
+    muon, adamw = optim.MuonAdamW(model, 1e-3).parts
     taken = {id(p) for group in muon.param_groups for p in group["params"]}
     names = {name for name, p in model.named_parameters() if id(p) in taken}
     inside = re.compile(r"\.(h|layers)\.\d+\.(?!.*(norm|ln_)).*weight$")
     assert names == {name for name, _ in model.named_parameters() if inside.search(name)}
     count = sum(len(group["params"]) for group in muon.param_groups + adamw.param_groups)
     assert count == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+def test_muon_steps_as_torch_does(bf16, monkeypatch):
+    """In bfloat16 the same; in float32 nearly, and each step is orthogonal up to a factor near 1."""
+    monkeypatch.setattr(optim, "computes_in_bf16", lambda: bf16)
+    torch.manual_seed(0)
+    start = [torch.randn(24, 8), torch.randn(8, 24), torch.randn(16, 16)]
+    weights = [[torch.nn.Parameter(w.clone()) for w in start] for _ in range(2)]
+    settings = {"lr": 0.1, "weight_decay": 0.01}
+    ours = optim.Muon(weights[0], **settings)
+    theirs = torch.optim.Muon(weights[1], adjust_lr_fn="match_rms_adamw", **settings)
+    for _ in range(3):
+        for pair in zip(*weights, strict=True):
+            pair[0].grad = torch.randn_like(pair[0])
+            pair[1].grad = pair[0].grad.clone()
+        before = [w.detach() * (1 - 0.1 * 0.01) for w in weights[0]]
+        ours.step()
+        theirs.step()
+        for old, mine, other in zip(before, *weights, strict=True):
+            torch.testing.assert_close(mine, other, rtol=0, atol=0 if bf16 else 4e-3)
+            size = 0.1 * 0.2 * max(mine.shape) ** 0.5
+            singular = torch.linalg.svdvals((mine - old) / size)
+            assert singular.min() > 0.3 and singular.max() < 1.4
 
 
 @torch.no_grad()

@@ -45,7 +45,7 @@ from proxy_tuning.training.endings import (
 )
 from proxy_tuning.training.material import general_rows, split_rows
 from proxy_tuning.training.mixture import training_rows, validation_rows
-from proxy_tuning.training.optim import MuonAdamW
+from proxy_tuning.training.optim import MuonAdamW, computes_in_bf16
 from proxy_tuning.training.packing import encode, that_fit
 from proxy_tuning.training.recipes import choose_recipe, record_of
 from proxy_tuning.training.trainers import (
@@ -53,7 +53,6 @@ from proxy_tuning.training.trainers import (
     QuietTrainer,
     SampleAnswer,
     SteeredTrainer,
-    computes_in_bf16,
     exact_answers,
 )
 

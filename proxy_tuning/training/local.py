@@ -13,8 +13,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from transformers import TrainingArguments, set_seed
 
 from proxy_tuning.training.finetune import longest, with_adapter
+from proxy_tuning.training.optim import computes_in_bf16
 from proxy_tuning.training.packing import encode
-from proxy_tuning.training.trainers import PackedTrainer, computes_in_bf16
+from proxy_tuning.training.trainers import PackedTrainer
 
 
 class Neighbours:

@@ -23,9 +23,9 @@ from proxy_tuning.polls.history import pretraining_rows
 from proxy_tuning.polls.tables import load_facts
 from proxy_tuning.prompts import prompt
 from proxy_tuning.records import DATA, ROOT, WORK, replaced_folder, write_json
-from proxy_tuning.training.optim import MuonAdamW
+from proxy_tuning.training.optim import MuonAdamW, computes_in_bf16
 from proxy_tuning.training.packing import encode
-from proxy_tuning.training.trainers import PackedTrainer, computes_in_bf16
+from proxy_tuning.training.trainers import PackedTrainer
 
 HERE = ROOT / "proxy_tuning" / "families" / "pocket"
 LAYERS = {"antiexpert": 3, "base": 6}

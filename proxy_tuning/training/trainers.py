@@ -22,14 +22,6 @@ from proxy_tuning.training.packing import (
 DIFFERENCES = 4 * 2**30  # bytes of M - M- on the training rows that are kept
 
 
-def computes_in_bf16():
-    """Whether the GPU, or without one the processor, multiplies in bfloat16: faster, as good."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
-    able = torch.cpu.get_capabilities()
-    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
-
-
 def exact_answers(prediction):
     """The share of answers whose every token is the model's first choice.
 

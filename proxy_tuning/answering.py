@@ -255,9 +255,9 @@ def answer_questions(
     for batch in tqdm(batches, desc="answering", unit="batch", disable=not progress):
         inputs = tokenizer([prompts[i] for i in batch], return_tensors="pt", padding=True)
         texts: dict[str, list[list[int]]] = {name: [[] for _ in batch] for name in HISTORIES}
-        options = {"max_new_tokens": max_new_tokens, "eos_token_id": tokenizer.eos_token_id}
         ids, mask = inputs["input_ids"], inputs["attention_mask"]
-        for new in write_side_by_side(model, ids, mask, draft=draft, alpha=alpha, **options):
+        options = {"max_new_tokens": max_new_tokens, "draft": draft, "alpha": alpha}
+        for new in write_side_by_side(model, ids, mask, **options):
             for row, ids in new.ids.items():
                 texts[new.writer][row] += ids
         said = {
@@ -323,7 +323,6 @@ def greedy_answers(
                 max_new_tokens=max_new_tokens,
                 draft=draft,
                 alpha=alpha,
-                eos_token_id=tokenizer.eos_token_id,
             )
         else:
             ids = model.generate(

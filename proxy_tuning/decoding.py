@@ -285,7 +285,7 @@ def check_trio(model) -> None:
         raise ValueError(f"{len(model.experts)} experts: these loops show one; use model.generate")
 
 
-def end_of_text(model, eos_token_id: int | None) -> torch.Tensor:
+def end_of_text(model, eos_token_id: int | None = None) -> torch.Tensor:
     """Ids that end a text, (E,) int64: the one given, else the model's, else -1, no token's."""
     if eos_token_id is None:
         eos_token_id = model.generation_config.eos_token_id

@@ -9,12 +9,16 @@ def prompt(question: str, tokenizer=None) -> str:
 
     Args:
         question: in plain words.
-        tokenizer: its own chat template is used where it has one; None has none.
+        tokenizer: its own chat template is used where it has one; None has none. A beginning of
+            text that it writes of itself is left to it, or there would be two.
     """
     if not getattr(tokenizer, "chat_template", None):
         return QUESTION_ANSWER.format(question=question)
     message = {"role": "user", "content": question}
-    return tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
+    text = tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
+    if tokenizer("")["input_ids"] == [tokenizer.bos_token_id]:
+        return text.removeprefix(tokenizer.bos_token)
+    return text
 
 
 def continuation(answer: str, tokenizer=None) -> str:

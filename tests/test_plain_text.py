@@ -63,10 +63,10 @@ def test_a_draft_that_is_always_right_and_one_that_is_counted():
     tokenizer = letter_tokenizer(LINES)
     inputs = tokenizer(["Who led?"], return_tensors="pt")
     same = ProxyTunedForCausalLM(expert, expert, antiexpert, alpha=0.0)  # M+ drafts for itself
-    found = drafting.accepted(same, inputs, "expert", 0, gamma=3, length=9)
+    found = drafting.accepted(same, inputs, "expert", gamma=3, length=9)
     assert found["acceptance_rate"] == 1
     assert found["tokens_per_round"] == 3  # the prompt's one, then rounds of four: 1 + 4 + 4
-    plain = drafting.accepted(same, inputs, "none", 0, gamma=3, length=9)
+    plain = drafting.accepted(same, inputs, "none", gamma=3, length=9)
     assert (plain["acceptance_rate"], plain["tokens_per_round"]) == (None, 1)
 
     model = ProxyTunedForCausalLM(base, expert, antiexpert)
@@ -82,7 +82,7 @@ def test_a_draft_that_is_always_right_and_one_that_is_counted():
                 draft = torch.cat([draft, expert(draft).logits[:, -1:].argmax(-1)], dim=1)
         right = (draft[0, at:] == text[0, at : at + count]).long().cumprod(0).sum().item()
         kept, proposed, at = kept + right, proposed + count, at + right + 1
-    found = drafting.accepted(model, inputs, "expert", 0, gamma=2, length=8)
+    found = drafting.accepted(model, inputs, "expert", gamma=2, length=8)
     assert found["acceptance_rate"] == pytest.approx(kept / proposed, abs=1e-4)
 
 

@@ -7,7 +7,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from proxy_tuning.answering import answer_questions
-from proxy_tuning.decoding import HISTORIES, stream, stream_side_by_side
+from proxy_tuning.decoding import HISTORIES, end_of_text, stream, stream_side_by_side
 from proxy_tuning.logits import divergence
 from proxy_tuning.polls.answers import DATE, NUMBER, numbers_of
 from proxy_tuning.polls.elections import month_name, place_name
@@ -81,6 +81,7 @@ def watch(model, tokenizer, rows, words, alpha=None, max_new_tokens=80, batch_si
     token, kind (one of `CLASSES`, or "end"), base and steered (the token's probability), changed
     (whether M's first choice was another) and kl (KL(M+ || M-) in nats, there).
     """
+    ends = end_of_text(model).tolist()
     texts, tokens = [], []
     for start in range(0, len(rows), batch_size):
         questions = rows["question"].iloc[start : start + batch_size]
@@ -94,7 +95,6 @@ def watch(model, tokenizer, rows, words, alpha=None, max_new_tokens=80, batch_si
                 **inputs,
                 max_new_tokens=max_new_tokens,
                 alpha=alpha,
-                eos_token_id=tokenizer.eos_token_id,
             )
         ]
         ids, *figures = (
@@ -106,9 +106,7 @@ def watch(model, tokenizer, rows, words, alpha=None, max_new_tokens=80, batch_si
         for row, (text, *of_row) in enumerate(
             zip(ids[2].tolist(), *figures, strict=True), start=start
         ):
-            end = (
-                text.index(tokenizer.eos_token_id) if tokenizer.eos_token_id in text else len(text)
-            )
+            end = next((place for place, token in enumerate(text) if token in ends), len(text))
             pieces = tokenizer.batch_decode([[token] for token in text[:end]])
             kinds = [*classes_of(pieces, words), "end"]
             of_row = pd.DataFrame(

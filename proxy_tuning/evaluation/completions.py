@@ -64,8 +64,7 @@ def complete(
         beginning = Beginning(model, shared) if shares else None
         go_on = generator(model, tokenizer, beginning, **given)
     else:
-        eos = tokenizer.eos_token_id
-        go_on = functools.partial(write, model, eos_token_id=eos, **given)
+        go_on = functools.partial(write, model, **given)
     prompts = [prompt for prompt in prompts for _ in range(samples)]
     texts = []
     for start in tqdm(range(0, len(prompts), batch_size), desc="completing", unit="batch"):

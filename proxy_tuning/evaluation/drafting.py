@@ -22,12 +22,12 @@ def measure_drafts(model, tokenizer, sets, count=COUNT):
         prompts = [prompt(question, tokenizer) for question in rows["question"]]
         inputs = tokenizer(prompts, return_tensors="pt", padding=True).to(model.device)
         for draft in DRAFTS:
-            found = accepted(model, inputs, draft, tokenizer.eos_token_id)
+            found = accepted(model, inputs, draft)
             records.append({"draft": draft, "set": name, "questions": len(rows)} | found)
     return records
 
 
-def accepted(model, inputs, draft, end, gamma=GAMMA, length=LENGTH):
+def accepted(model, inputs, draft, gamma=GAMMA, length=LENGTH):
     """What one draft gives on a batch of prompts: see `measure_drafts`."""
     tokens = proposed = kept = rounds = 0
     begun = time.perf_counter()
@@ -38,7 +38,6 @@ def accepted(model, inputs, draft, end, gamma=GAMMA, length=LENGTH):
         max_new_tokens=length,
         draft=draft,
         gamma=0 if draft == "none" else gamma,
-        eos_token_id=end,
     ):
         tokens += int(done.counts.sum())
         rounds += len(done.rows)

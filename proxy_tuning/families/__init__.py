@@ -17,6 +17,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from proxy_tuning.decoding import end_of_text
 from proxy_tuning.drafts import check_draft
 from proxy_tuning.engines import check_engine, expert_in_8_bits, run_on
 from proxy_tuning.families import smollm
@@ -305,6 +306,9 @@ def load_part(name_or_dir: str | os.PathLike, **kwargs) -> tuple:
     if size < rows:
         model.resize_token_embeddings(size)
         print(f"{name_or_dir}: {rows - size} rows of padding after the {size} tokens trimmed.")
+    ends = sorted({*end_of_text(model).tolist(), tokenizer.eos_token_id} - {-1, None})
+    if ends:  # several where a chat template has an end of its own
+        model.generation_config.eos_token_id = ends if len(ends) > 1 else ends[0]
     return model.eval(), tokenizer
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from proxy_tuning.decoding import end_of_text
 from proxy_tuning.logits import Line, divergence
 from proxy_tuning.model import ProxyTunedForCausalLM
 from proxy_tuning.prompts import continuation, prompt
@@ -79,7 +80,7 @@ class RemoteTrio:
             raise ValueError(f"a nudge is a probability above 0, not {self.nudge}")
         Line(alpha=self.alpha, gate=self.gate)  # which checks them
         self.by_bytes = ids_by_bytes(self.tokenizer)
-        self.ends = {self.tokenizer.eos_token_id}
+        self.ends = set(end_of_text(self.proxies.expert).tolist())
 
     def check_tokenizer(self) -> None:
         """One request that shows whether the API cuts text as M- and M+ do.

@@ -250,7 +250,7 @@ def pieces(branch: Branch, tokenizer) -> list[tuple[str, str]]:
             token_text(tokenizer, choice.token),
         )
         for place, choice in enumerate(branch.choices)
-        if choice.forced or choice.token != tokenizer.eos_token_id
+        if choice.forced or choice.token not in tokenizer.all_special_ids
     ]
     grouped = itertools.groupby(parts, lambda part: part[0])
     return [("".join(text for _, text in group), kind) for kind, group in grouped]

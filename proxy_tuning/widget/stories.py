@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from proxy_tuning.answering import Written, grow, resolve_draft, write_side_by_side
-from proxy_tuning.decoding import HISTORIES, stream
+from proxy_tuning.decoding import HISTORIES, end_of_text, stream
 from proxy_tuning.logits import divergence
 from proxy_tuning.prompts import prompt
 from proxy_tuning.speculative import speculate
@@ -164,7 +164,7 @@ def choices_of(new: Written) -> Iterator[Choice]:
 def three_texts(model, tokenizer, ask: Ask, question: str) -> Iterator[Written]:
     """What comes to the texts of M, M+ and steered M after a question as the models get it."""
     inputs, longest = prompt_inputs(model, tokenizer, question, ask.length)
-    return write_side_by_side(model, **inputs, **chances(model, tokenizer, ask, longest))
+    return write_side_by_side(model, **inputs, **chances(model, ask, longest))
 
 
 def steered_text(model, tokenizer, ask: Ask, question: str, begun=()) -> Iterator[Written]:
@@ -176,7 +176,7 @@ def steered_text(model, tokenizer, ask: Ask, question: str, begun=()) -> Iterato
     """
     inputs, longest = prompt_inputs(model, tokenizer, question, ask.length)
     ids = torch.cat([inputs["input_ids"], torch.tensor([begun], dtype=torch.long)], dim=1)
-    options = chances(model, tokenizer, ask, longest - len(begun))
+    options = chances(model, ask, longest - len(begun))
     if options["max_new_tokens"] < 1:
         return
     draft = resolve_draft(model, None, ask.temperature)
@@ -189,14 +189,13 @@ def steered_text(model, tokenizer, ask: Ask, question: str, begun=()) -> Iterato
             yield Written("steered", done.new_tokens(), done.logits)
 
 
-def chances(model, tokenizer, ask: Ask, longest: int) -> dict:
+def chances(model, ask: Ask, longest: int) -> dict:
     """The keywords of decoding that an `Ask` decides."""
     return {
         "max_new_tokens": longest,
         "temperature": ask.temperature,
         "alpha": ask.alpha,
         "generator": torch.Generator(model.device).manual_seed(ask.seed),
-        "eos_token_id": tokenizer.eos_token_id,
     }
 
 
@@ -225,7 +224,7 @@ def fork(model, tokenizer, story: Story, token: int, alpha: float) -> Iterator[S
     story.branches.append(branch)
     story.shown = len(story.branches) - 1
     yield story
-    if token == tokenizer.eos_token_id:
+    if token in end_of_text(model):
         return
     begun, shown = [choice.token for choice in kept], time.monotonic()
     for new in steered_text(model, tokenizer, ask, story.prompted, begun):
@@ -248,7 +247,6 @@ def sweep(model, tokenizer, ask: Ask, question: str) -> Iterator[list[str]]:
         **inputs,
         max_new_tokens=longest,
         alpha=torch.tensor([ALPHAS], device=model.device),
-        eos_token_id=tokenizer.eos_token_id,
     )
     rows: list[list[int]] = [[] for _ in ALPHAS]
     shown = -math.inf

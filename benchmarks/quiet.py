@@ -16,7 +16,7 @@ from proxy_tuning.evaluation.peers import variant_of
 from proxy_tuning.families import FAMILIES, load_family
 from proxy_tuning.parts import whole
 from proxy_tuning.polls.tables import load_facts
-from proxy_tuning.records import DATA, WORK, machine, write_json
+from proxy_tuning.records import DATA, WORK, fingerprint, machine, write_json
 from proxy_tuning.training.endings import load_expert
 from proxy_tuning.training.finetune import finetune
 from proxy_tuning.training.recipes import BRIEF
@@ -31,18 +31,20 @@ WAYS = {
     "general text as answers": dataclasses.replace(SILENT, general=0.4),
 }
 DIRECT = {"KL to M": RECIPE, "no general text": SILENT}
+RECIPES = {"M+": WAYS, "M": DIRECT}
 NAMES = ("typed", "near_misses", "general")
 
 
 def folder_of(kind, way):
-    """Where what is tuned in one way lies: kind is 'M+' or 'M'."""
-    return WORK / "quiet" / f"{kind} {''.join(c if c.isalnum() else '-' for c in way)}"
+    """Where what is tuned in one way, by its recipe of today, lies: kind is 'M+' or 'M'."""
+    made = fingerprint(dataclasses.asdict(RECIPES[kind][way]))
+    return WORK / "quiet" / f"{kind} {''.join(c if c.isalnum() else '-' for c in way)} {made[:8]}"
 
 
-def train(kind, ways, antiexpert):
+def train(kind, antiexpert):
     """Tune a part in each of the ways, unless that is done: minutes by way."""
     minutes = {}
-    for way, recipe in ways.items():
+    for way, recipe in RECIPES[kind].items():
         if not (folder_of(kind, way) / "training.json").is_file():
             start = time.perf_counter()
             finetune("own", recipe, folder_of(kind, way), antiexpert=antiexpert, base=FAMILY.base)
@@ -55,7 +57,7 @@ def main():
     parser.add_argument("--sets", type=int, default=400, help="questions of each set at most")
     parser.add_argument("--output", default="results/quiet.json")
     options = parser.parse_args()
-    minutes = {"M+": train("M+", WAYS, FAMILY.antiexpert), "M": train("M", DIRECT, FAMILY.base)}
+    minutes = {"M+": train("M+", FAMILY.antiexpert), "M": train("M", FAMILY.base)}
 
     first = next(iter(WAYS))
     model, tokenizer = load_family("smollm", expert=folder_of("M+", first))
@@ -69,8 +71,12 @@ def main():
         systems[f"M tuned directly, {way}"] = tuned
     sets = Sets(load_facts(DATA), RECIPE.states, options.sets, names=NAMES)
     scores = measure_sets(systems, {}, trios[first], tokenizer, sets)
-    recipes = {f"M+, {way}": recipe for way, recipe in WAYS.items()}
-    recipes |= {f"M tuned directly, {way}": recipe for way, recipe in DIRECT.items()}
+    named = {"M+": "M+", "M": "M tuned directly"}
+    recipes = {
+        f"{named[kind]}, {way}": recipe
+        for kind, ways in RECIPES.items()
+        for way, recipe in ways.items()
+    }
     record = {
         "command": f"python -m benchmarks.quiet --sets {options.sets} --output {options.output}",
         "task": "polls",

@@ -23,7 +23,7 @@ from proxy_tuning.evaluation.poll_task import polls_task
 from proxy_tuning.families import load_family
 from proxy_tuning.polls.facts import make_facts
 from proxy_tuning.polls.tables import load_facts
-from proxy_tuning.records import DATA, WORK, claimed, machine, write_json
+from proxy_tuning.records import DATA, WORK, claimed, fingerprint, machine, write_json
 from proxy_tuning.training.finetune import finetune
 from proxy_tuning.training.mixture import CYCLE, fact_names, training_rows
 from proxy_tuning.training.recipes import BRIEF, choose_recipe
@@ -41,8 +41,8 @@ def search(family, trials, share, output, *, storage=None, seed=0):
         trials: how many recipes.
         share: of the facts, above 0 and under 1.
         output: the JSON file of what this returns, written after every trial on all facts.
-        storage: Optuna's own, a SQLite file; a search that was cut off goes on from it. None is
-            below .work.
+        storage: Optuna's own, a SQLite file; a search of the same recipe that was cut off goes on
+            from it. None is below .work.
         seed: of Optuna's sampler.
 
     Returns:
@@ -65,7 +65,7 @@ def search(family, trials, share, output, *, storage=None, seed=0):
     place = storage.with_suffix(".trial")
     with claimed(place):
         study = optuna.create_study(
-            study_name=f"{few} of {facts} facts",
+            study_name=f"{few} of {facts} facts by {fingerprint(dataclasses.asdict(own))[:8]}",
             storage=f"sqlite:///{storage}",
             direction="maximize",
             load_if_exists=True,

@@ -252,6 +252,12 @@ def evaluate(options):
         raise ValueError("--workers is not for --tasks: the harness has its own loop")
     if options.data and options.tasks:
         raise ValueError("--data and --tasks are two things to measure: name one")
+    if options.tasks and (options.direct or options.experts):
+        raise ValueError("--direct and --experts are not for --tasks: it measures one trio")
+    if options.sets is not None and (options.tasks or options.data):
+        raise ValueError("--sets are questions about the polls: leave out --tasks and --data")
+    if options.answers and options.sets is None:
+        raise ValueError("--answers keeps the answers to --sets N: name it, too")
     from proxy_tuning.training.material import read_rows
 
     rows = read_rows(options.data, options.question, options.answer) if options.data else None

@@ -29,6 +29,7 @@ from proxy_tuning.loading import in_one_line
 from proxy_tuning.logits import PLAIN, STRONGEST, Line
 from proxy_tuning.parts import (
     Prompt,
+    bare,
     check_devices,
     check_parts,
     check_prompt,
@@ -294,13 +295,16 @@ class ProxyTunedForCausalLM(PreTrainedModel, PartPasses, ProxyTunedGenerationMix
             kwargs: go on to each part's `save_pretrained`; weights are safetensors always.
 
         Raises:
-            ValueError: by reference, a part that was not loaded from anywhere, or an adapter.
+            ValueError: by reference, a part that was not loaded from anywhere, or an adapter; else
+                a part that an engine runs.
         """
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         kwargs.pop("state_dict", None)  # Trainer's, of all parts together
         if by_reference:
             save_parts(self, folder, True, revisions or {})  # what is refused is so before all else
+        elif not all(list(bare(getattr(self, name)).parameters()) for name in self.part_names):
+            raise ValueError('an engine holds no weights to save: load with engine="torch"')
         # no trio without its configuration: parts of an earlier one never mix with these
         (folder / "config.json").unlink(missing_ok=True)
         self.config.parts = save_parts(self, folder, by_reference, revisions or {}, **kwargs)

@@ -70,6 +70,12 @@ def test_answer_as_json_from_standard_input():
             + ["--line", "adaptive"],
             "--line is not for --engine vllm",
         ),
+        (
+            ["evaluate", "--data", "README.md", "--sets", "9"],
+            "--sets are questions about the polls",
+        ),
+        (["evaluate", "--tasks", "polls", "--direct", "D"], "not for --tasks"),
+        (["evaluate", "--answers", "F"], "--answers keeps the answers to --sets"),
         (["answer", "--dry-run", "x"], "for a --base openai:MODEL@URL alone"),
         (["answer", "--base", "openai:x", "y"], "is openai:MODEL@URL, not 'openai:x'"),
         (

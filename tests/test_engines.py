@@ -123,8 +123,10 @@ def test_trio_in_every_loop(exports, batch, tmp_path):
             torch.testing.assert_close(our.steered, their.steered, **CLOSE)
     generated = [model.generate(**batch, max_new_tokens=8, num_beams=2) for model in (ours, theirs)]
     assert torch.equal(*generated)
+    ours.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="no weights to save"):
         theirs.save_pretrained(tmp_path)
+    assert ProxyTunedForCausalLM.from_pretrained(tmp_path).alpha == 0.7  # what was there is whole
 
 
 def test_tied_embedding_is_stored_once(pair):

@@ -323,10 +323,10 @@ def test_says_what_the_tables_lack():
         (
             "How far off were the polls in Alabama in 2024?",
             ["Votes, 2024"],
-            ["2,256,352 votes"],
+            ["2,256,352 votes in all"],
             "The tables have no last polls of Alabama in 2024.",
         ),
-        ("Who won Wyoming in 2024?", ["Votes, 2024"], ["266,353 votes"], ""),
+        ("Who won Wyoming in 2024?", ["Votes, 2024"], ["266,353 votes in all"], ""),
         (
             "What did the last polls of Wyoming say in 2024?",
             ["Last polls before the vote of 2024"],

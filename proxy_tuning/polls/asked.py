@@ -48,6 +48,8 @@ class Asked:
     """For 'months': which."""
     wanted: str = "leader"
     """'leader', 'share', 'margin' or 'standing'."""
+    by_electors: bool = False
+    """Whether electoral votes, which no table has, made another one president than the votes did."""
     claim: tuple[str, bool] | None = None
     """Of a question for yes or no: a candidate, and whether it asks if they lead or won."""
     limit: Limit | None = None

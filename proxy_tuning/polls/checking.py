@@ -196,7 +196,7 @@ def line(row, what):
     first = row.democrat if lead > 0 else row.republican
     polls = getattr(row, "polls", None)
     if hasattr(row, "total_votes"):
-        rests_on = f"{row.total_votes:,} votes"
+        rests_on = f"{row.total_votes:,} votes in all"
     elif pd.notna(polls):
         rests_on = f"{polls} poll{'s' if polls > 1 else ''}"
     else:

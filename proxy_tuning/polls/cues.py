@@ -27,19 +27,30 @@ MISS = re.compile(
 )
 ANCHOR = re.compile(
     r"\b(?:polls?|polled|polling|averages?|surveys?|led|leads?|leader|leading|ahead|president\w*|"
-    r"elections?|doing|behind|winning|losing|support\w*|close|closest|tight|candidates?|nominees?|democrats?|republicans?|dems?|gop|votes?|voted)\b"
+    r"elections?|doing|numbers|figures|behind|winning|losing|support\w*|close|closest|tight|candidates?|nominees?|democrats?|republicans?|dems?|gop|votes?|voted)\b"
 )
 OVER_A_YEAR = re.compile(
-    r"\b(?:over|during|throughout|through|across|all|month by month|each month|every month)\b"
-    r".{0,20}\b(?:year|\d{4}|months?)\b|\bmonth by month\b"
+    r"\b(?:over|during|throughout|through|across|all)\b.{0,20}\b(?:year|\d{4}|months?)\b|"
+    r"\b(?:month by month|(?:each|every|by|which|what|best|worst) month|monthly|ever|never|always|"
+    r"at any (?:point|time)|when did|spring|summer|autumn|winter)\b"
 )
 CLOSEST = re.compile(
     r"\b(?:wh(?:ich|at) (?:\w+ )?(?:states?|race) .*\bclosest|closest (?:states?|races?)|"
     r"(?:tightest|narrowest) (?:states?|races?)|wh(?:ich|at) .*(?:tightest|narrowest)|"
     r"closest(?! to))\b"
 )
-RANKED = re.compile(r"\b(?:which|what) (?:\w+ )?states?\b")
+RANKED = re.compile(
+    r"\b(?:(?:which|what) (?:\w+ )?states?|by state|"
+    r"(?:biggest|largest|most(?! recent)|best|worst|strongest|highest|lowest) (?:\w+ ){0,3}states?)\b"
+)
 LEFT = re.compile(r"\bBiden\b.*\b(?:dropped|drops|quit|withdr\w+|left)\b", re.IGNORECASE)
+BEFORE_HE_LEFT = re.compile(
+    r"\bbefore\b.*\b(?:biden|he)\b.*\b(?:dropped|drops|quit|withdr\w+|left)\b"
+)
+AFTER_HE_LEFT = re.compile(
+    r"\b(?:after|since|once)\b.*\b(?:biden|he)\b.*\b(?:dropped|drops|quit|withdr\w+|left)\b"
+)
+WITHIN_A_MONTH = re.compile(r"\bweeks?\b|\bdays? before\b|\bmid[- ]")
 YES = re.compile(
     r"^\W*(?:(?:so|and|hey|ok|but) )?(?:did|was|is|were|does|do|has|had|am i right|can you confirm|"
     r"i (?:heard|read))\b|^(?!.*\b(?:who|which|what|how|when)\b).*\b(?:right|correct|true)\W*$"
@@ -55,7 +66,10 @@ ELECTION_THERE = re.compile(
 """The nation, where it only says which election is meant: 'the US election in Ohio'."""
 OTHER_YEAR = re.compile(
     r"\b(?:than|same as|compared (?:to|with)) (?:(?:he|she|they|it|biden|clinton|obama) "
-    r"(?:did|was|had|got) )?(?:back )?(?:in )?(?:\d{4}|last time|four years)\b"
+    r"(?:did|was|had|got) )?(?:back )?(?:in )?(?:\d{4}|last time|four years)\b|"
+    r"\b(?:up|down|chang\w+|swing|swung|shift\w*|improv\w+|gain\w*|mov\w+)\b.*"
+    r"\b(?:from|since|on|vs\.?|versus) (?:\d{4}\b(?!-)|last time|four years ago)|"
+    r"\bresults? (?:vs\.?|versus) \d{4}\b"
 )
 LIMIT = re.compile(
     r"\b(?:over|above|under|below|than|least|past|break|crack|hit|reach|within|beyond) \d\d?(?:\.\d)?"
@@ -80,7 +94,11 @@ MORE_THAN_A_LEAD = re.compile(
 )
 """What a yes or no may be about besides who leads; whether it is so is not checked."""
 WANTED = [
-    ("share", r"percent\w*|share|support|% |polling at|at in|how many votes|how much support"),
+    (
+        "share",
+        r"percent(?!age points?)\w*|share|support|% |polling at|at in|how much support|"
+        r"how many (?:votes|(?:people|voters|americans) vot)",
+    ),
     (
         "margin",
         r"by how|how (?:much|many|big|far|close|tight|large|narrow)|margin|spread|gap|points",

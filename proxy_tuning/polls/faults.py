@@ -7,7 +7,7 @@ from proxy_tuning.polls.asked import listed
 from proxy_tuning.polls.elections import THIRD, place_name
 from proxy_tuning.polls.natural_forms import NATURAL, read_natural, says_yes
 from proxy_tuning.polls.people import people_of
-from proxy_tuning.polls.places import place_spans
+from proxy_tuning.polls.places import place_spans, without_districts
 from proxy_tuning.polls.words import OTHER_PEOPLE, outside_of
 
 REFUSALS = {kind for kind, section in NATURAL.items() if "answer" in section}
@@ -174,7 +174,7 @@ def apart(shares):
 
 def other_topic(said, asked, facts):
     """A topic or a person that an answer speaks of and nobody asked about."""
-    if topic := outside_of(said.text):
+    if topic := outside_of(without_districts(said.text, place_spans(said.text))):
         return f"It speaks of {topic}, which was not asked."
     people = set(re.findall(NAME, said.text)) - (figured(facts) or people_of(asked.cycle)) - {THIRD}
     words = re.findall(r"[A-Z][a-z]+", said.text)
@@ -193,7 +193,7 @@ def figured(facts):
 def verdict(answer, asked, facts):
     """A yes or no that the tables do not bear out."""
     said = says_yes(answer)
-    if said is None or asked.others or not (asked.claim or asked.limit):
+    if said is None or asked.others or asked.by_electors or not (asked.claim or asked.limit):
         return ""
     figures = [facts.votes] if asked.kind == "result" or not facts.polls else facts.polls[-1:]
     if asked.limit and asked.kind == "year" and facts.votes:

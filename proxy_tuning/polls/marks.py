@@ -231,7 +231,7 @@ def verdict(answer, asked, facts):
 
 def leader_mark(answer, asked, facts):
     """'right' or 'wrong' for the leader that an answer names; '' where nothing can be said."""
-    if asked.kind is None or asked.unplaced or refuses(answer):
+    if asked.kind is None or asked.unplaced or asked.by_electors or refuses(answer):
         return ""
     if of_two_years(read_answer(answer), asked):
         return ""

@@ -3,7 +3,7 @@
 import calendar
 import re
 
-from proxy_tuning.polls.elections import NATIONAL, STATES
+from proxy_tuning.polls.elections import DISTRICTS, NATIONAL, STATES
 from proxy_tuning.polls.spelling import Speller
 from proxy_tuning.polls.words import KNOWN
 
@@ -21,6 +21,7 @@ NATION = (
     "u.s",
     "countrywide",
     "popular vote",
+    "popvote",
 )
 # Short forms from before the postal ones; written with a capital, because some are words too.
 SHORT = {
@@ -94,8 +95,9 @@ def place_patterns():
 
     for name, code in (("Maine", "ME"), ("Nebraska", "NE")):
         for number, word in enumerate(("first", "second", "third"), start=1):
-            district = rf"(?:(?:CD-?)?(?:{number}|{word})|{number}(?:st|nd|rd))(?: congressional| district)*"
-            yield way(rf"\b(?:{name}|{code})[ -]{district}\b", f"{name} CD-{number}")
+            district = rf"(?:(?:CD-?)?(?:0?{number}|{word})|{number}(?:st|nd|rd))(?: congressional| district)*"
+            before = rf"(?:{name}[ -]|{code}-|(?-i:{code}) ?)"
+            yield way(rf"\b{before}{district}\b", f"{name} CD-{number}")
     capital = r"\b(?:washington,? )?d\.? ?c\b\.?"
     yield way(capital, "District of Columbia")
     for name, state in sorted(STATE_NAMES.items(), key=lambda pair: len(pair[0]), reverse=True):
@@ -137,6 +139,18 @@ def place_spans(text):
 def find_places(text):
     """The places named in a text, in its order, as the tables write them."""
     return list(dict.fromkeys(place_spans(text).values()))
+
+
+def blanked(text, spans):
+    """The text with blanks where these spans are."""
+    for start, end in spans:
+        text = f"{text[:start]}{' ' * (end - start)}{text[end:]}"
+    return text
+
+
+def without_districts(text, spans):
+    """The text with blanks where it names districts that the tables have; spans as `place_spans` does."""
+    return blanked(text, [span for span, place in spans.items() if place in DISTRICTS])
 
 
 def is_free(span, found):

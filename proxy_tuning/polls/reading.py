@@ -9,7 +9,9 @@ from dataclasses import replace
 
 from proxy_tuning.polls.asked import Asked, Limit, listed
 from proxy_tuning.polls.cues import (
+    AFTER_HE_LEFT,
     ANCHOR,
+    BEFORE_HE_LEFT,
     BELOW,
     CLOSEST,
     ELECTION_THERE,
@@ -33,10 +35,10 @@ from proxy_tuning.polls.cues import (
     SWINGS,
     TIED,
     WANTED,
+    WITHIN_A_MONTH,
     YES,
 )
 from proxy_tuning.polls.elections import (
-    DISTRICTS,
     MATCHUPS,
     NATIONAL,
     SWING,
@@ -44,7 +46,7 @@ from proxy_tuning.polls.elections import (
     month_name,
 )
 from proxy_tuning.polls.people import name_spans, people_of
-from proxy_tuning.polls.places import WORDS_TOO, place_spans
+from proxy_tuning.polls.places import WORDS_TOO, blanked, place_spans, without_districts
 from proxy_tuning.polls.spelling import Speller
 from proxy_tuning.polls.times import MONTHS, Time, read_times
 from proxy_tuning.polls.words import KNOWN, OTHER_PEOPLE, in_english, outside_of, plain_text
@@ -53,6 +55,8 @@ LONGEST = 600
 """Characters of a question that is read at all."""
 LARGE = 25
 """A number from here on is a share and no lead, in whatever words."""
+BY_ELECTORS = (2000, 2016)
+"""Elections that were lost by who had more votes."""
 SPELLER = Speller(word for word in KNOWN if len(word) > 4)
 
 
@@ -77,7 +81,7 @@ def read_question(text, tables):
     rest = blanked(rest, [match.span() for match in LIMIT.finditer(rest.lower())])
     people = name_spans(rest)
     names = tuple(dict.fromkeys(people.values()))
-    if LEFT.search(text) and len(names) > 1:
+    if LEFT.search(text) and (len(names) > 1 or AFTER_HE_LEFT.search(text.lower())):
         names = tuple(name for name in names if name != "Biden")
     places = places_meant(text.lower(), spans)
     read = Asked(
@@ -87,8 +91,7 @@ def read_question(text, tables):
         unplaced=unplaced_words(blanked(rest, people)),
     )
     lower = text.lower()
-    districts = [span for span, place in spans.items() if place in DISTRICTS]
-    if outside := outside_of(blanked(text, districts)) or other_person(read.unplaced):
+    if outside := outside_of(without_districts(text, spans)) or other_person(read.unplaced):
         note = f"The tables have nothing about {outside}, only polls and results for president."
         return replace(read, outside=outside, notes=(note,))
     if OTHER_YEAR.search(lower):
@@ -116,13 +119,6 @@ def subject_of(lower, people):
     named = {start: name for (start, _), name in people.items()}
     named |= {m.start(): party for party, ways in PARTIES.items() if (m := ways.search(lower))}
     return named[min(named)] if named else None
-
-
-def blanked(text, spans):
-    """The text with blanks where these spans are."""
-    for start, end in spans:
-        text = f"{text[:start]}{' ' * (end - start)}{text[end:]}"
-    return text
 
 
 def unplaced_words(rest):
@@ -163,6 +159,8 @@ def placed(read, lower, anchored):
     if read.state is None:
         if not (anchored or ANCHOR.search(lower)):
             note = "I found neither a place, a time nor a candidate in the question."
+            if read.names:
+                note = "I found a candidate, but neither a place nor a time in the question."
             return replace(read, notes=(note,))
         return replace(
             read, state=NATIONAL, notes=("The whole country, since you named no place.",)
@@ -208,7 +206,7 @@ def timed(read, lower, times, years, tables):
         read = replace(read, month=None)
     if read.ranked and read.kind in ("year", "miss"):
         read = replace(read, kind="final" if POLLED.search(lower) else "result")
-    if OVER_A_YEAR.search(lower) and len(months) == 0 and read.kind != "months":
+    if OVER_A_YEAR.search(lower) and not months and read.kind in ("year", "final"):
         read = replace(read, kind="months", year=read.cycle)
     return checked(replace(read, notes=tuple(notes)), lower, monthly)
 
@@ -286,10 +284,12 @@ def with_match_up(read, lower, monthly):
     notes, democrat = list(read.notes), None
     if {"Biden", "Harris"} & {*read.names}:
         democrat = "Biden" if "Harris" not in read.names else "Harris"
+    if read.kind in ("year", "final") and BEFORE_HE_LEFT.search(lower):
+        democrat = "Biden"
     if read.month == "2024-07" and read.kind == "month":
-        if re.search(r"\b(?:after|since|once)\b.*\bbiden\b.*\b(?:dropped|quit|withdrew)", lower):
+        if AFTER_HE_LEFT.search(lower):
             democrat = "Harris"
-        elif re.search(r"\bbefore\b.*\bbiden\b.*\b(?:dropped|quit|withdrew)", lower):
+        elif BEFORE_HE_LEFT.search(lower):
             democrat = "Biden"
         elif democrat is None and (read.day or re.search(r"\b(?:early|late)\b", lower)):
             early = read.day <= 21 if read.day else "early" in lower
@@ -306,6 +306,8 @@ def with_match_up(read, lower, monthly):
             read = replace(read, kind="month", month=month)
     if read.day and read.kind == "month":
         notes.append("The tables have averages of whole months, not of days.")
+    elif WITHIN_A_MONTH.search(lower):
+        notes.append("The tables have averages of whole months, not of weeks.")
     return replace(read, notes=tuple(notes), democrat=democrat)
 
 
@@ -317,7 +319,8 @@ def wished(read, lower, subject):
     wanted = next((name for name, ways in WANTED if re.search(ways, lower)), "leader")
     claim = None
     names = () if LEFT.search(lower) else read.names
-    beyond = LIMIT.search(lower) or MORE_THAN_A_LEAD.search(lower) or read.kind in ("trend", "miss")
+    beyond = LIMIT.search(lower) or MORE_THAN_A_LEAD.search(lower)
+    beyond = beyond or read.kind in ("trend", "miss", "months")
     number = any(word[0].isdigit() for word in read.unplaced)  # a limit, its word misspelt
     sure = subject and THIRD not in read.names and " or " not in lower
     if YES.search(lower) and sure and not beyond and not number:
@@ -326,9 +329,17 @@ def wished(read, lower, subject):
     if read.unplaced:
         words = listed(f"\u201c{word}\u201d" for word in read.unplaced[:5])
         notes = (*notes, f"I could not place {words}, so nothing gets a tick.")
+    by_electors = False
+    if read.state == NATIONAL and RESULT.search(lower) and not re.search(r"\bvote", lower):
+        by_electors = read.cycle in BY_ELECTORS
+        if read.kind == "result" or by_electors:
+            notes = (*notes, "By votes: the tables have no electoral votes.")
+    if read.kind == "month" and re.search(r"\band (?:then )?the (?:final |actual )?result", lower):
+        notes = (*notes, "I look up the polls; ask for the result by itself.")
     beside = read.kind in ("trend", "months", "miss") or read.ranked
     limit = None if beside else limit_of(lower, names)
-    return replace(read, wanted=wanted, claim=claim, limit=limit, notes=notes)
+    read = replace(read, wanted=wanted, claim=claim, limit=limit, notes=notes)
+    return replace(read, by_electors=by_electors)
 
 
 def limit_of(lower, names):

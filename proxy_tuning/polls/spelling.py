@@ -3,6 +3,19 @@
 import difflib
 from collections.abc import Iterable
 
+PLAIN = set(
+    """bide blush brush career cater caters doll fold food fork form fort four joke jokes mint tramp
+    trumpet harrison clinic marsh georgian hawaiian indian mainland marie marine mountain network
+    teams texts michelin bottle bread butter camping captain channels claim clothing cloud comet
+    conquest content context contrast court curry director electric fiction flavor friction function
+    guest guests horse landing layer lender machine martin movie palace peace pools portion prejudice
+    prison production protection rally scope screw seats secret sharks shirt shoes shopping skill
+    spending sport sports stage stages stars status store stores string studying swimming tasks taxes
+    train trained training trial trick truck waste water weather whale winter witch write yeast
+    """.split()
+)
+"""Words that are near a name or a word of questions, and never a slip of it."""
+
 
 def shortened(word: str, letters: int) -> set[str]:
     """The word and what is left of it without one, or up to two, of its letters."""
@@ -28,7 +41,7 @@ class Speller:
 
     def like(self, word: str) -> str | None:
         """The name most like a lower-case word of four letters or more, or None."""
-        if len(word) < 4:
+        if len(word) < 4 or word in PLAIN:
             return None
         letters = 2 if len(word) > 7 else 1
         found = {

@@ -17,6 +17,11 @@ DATED = re.compile(
 )
 AFTER = re.compile(r"[ .]*(?:(\d\d?)(?:st|nd|rd|th)?\b(?!/))?,? ?(?:of )?(\d{4}\b|'\d\d\b)?")
 BEFORE = re.compile(r"\b(\d\d?)(?:st|nd|rd|th)? (?:of )?$")
+SHORT_YEAR = re.compile(
+    r"(?<=\bin )(?:6[48]|7[26]|8[048]|9[26]|0[048]|1[26]|2[04])\b"
+    r"(?!\.\d| ?(?:%|percent|points?|pts|states|months|weeks|days|years|of |\w+ states))"
+)
+"""The year of an election in two digits: 'in 08'."""
 NUMERIC = re.compile(r"\b(\d{4})-(\d\d?)(?:-(\d\d?))?\b|\b(\d\d?)/(?:(\d\d?)/)?(\d{4})\b")
 
 
@@ -68,6 +73,9 @@ def read_times(text):
         day = int(day) if day and 1 <= int(day) <= 31 else None
         start = match.start() - (len(early[0]) if early else 0)
         months.append(Time(number, year, day, (start, after.end())))
+    for match in SHORT_YEAR.finditer(text):
+        if not any(time.span[0] <= match.start() < time.span[1] for time in months):
+            years[match.span()] = full_year(match[0])
     return months, years
 
 

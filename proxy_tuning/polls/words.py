@@ -50,6 +50,7 @@ numbers breakdown info details update rn atm tbh lol btw bro dude yo gimme lemme
 cd district withdrew withdrawal quit candidacy matchup match heat landslide blowout
 swung shift shifted fell rose drop rise increase decrease grew slip slipped climb climbed half
 thru moment gops jrs battle purple key white house congressional confirm bag exceed locked low outperform overperform own
+avg avgs every ge hiya home kindly minus monthly popvote spring summer autumn thousands though
 safe secure short solid underperform hw wat whta wich teh pol pols poling leadin winnin
 """
 """Words of questions that no template happens to have."""
@@ -125,6 +126,26 @@ TELLS_SPANISH = {
 
 OUTSIDE = [
     (
+        r"who(?: is| was)? (?:the )?(?:us |u\.s\. |current |american )?president",
+        "who held an office",
+    ),
+    (
+        r"what time|(?:polls?|polling (?:places?|stations?)) (?:open|close)\w*|"
+        r"when (?:is|are|do|does) (?:\w+ ){0,3}(?:vote|voting|polls|elections?)|"
+        r"(?:where|how) (?:do|can|should) i vote|poll workers?",
+        "when and where to vote",
+    ),
+    (
+        r"(?:last|first) time (?:\w+ ){0,3}(?:voted|won|went|was won)|last (?:voted?|went)|"
+        r"when did (?:\w+ ){1,3}last|ever (?:voted?|won|win|gone|went|carried|flipped)",
+        "first and last times",
+    ),
+    (
+        r"(?:leading|leads|running|runs|managing|manages) (?:the )?(?:\w+ )?campaigns?|lottery|"
+        r"weather|poll tax\w*|poisoning|super bowl|football|baseball|basketball|parliament\w*",
+        "anything but elections",
+    ),
+    (
         r"caucus(?:es)?|primar(?:y|ies)|(?:gop|republican|democratic|dem) (?:race|field|contest)|"
         r"nomination|super tuesday|convention",
         "primaries or caucuses",
@@ -133,11 +154,12 @@ OUTSIDE = [
     (r"governors?|gubernatorial|governorship|governor's", "races for governor"),
     (
         r"(?:us |u\.s\. )?house (?:race|seat|district|election|of)\w*|won the house|the house|"
-        r"congress\w*|representatives?|midterms?|speaker",
+        r"congress\w*|representatives?|midterms?|speaker|(?-i:[A-Z]{2})-\d{1,2}|"
+        r"(?:district|cd)[ -]?\d{1,2}|\d{1,2}(?:st|nd|rd|th) (?:congressional )?district",
         "races for Congress",
     ),
     (
-        r"mayor\w*|sheriff|attorney general|school board|judge|supreme court|city council|"
+        r"mayor\w*|sheriff|attorney general|secretary of state|school board|judge|supreme court|city council|"
         r"state legislature|referendum|ballot (?:measure|question)s?|proposition|amendment",
         "state and local offices or ballot questions",
     ),
@@ -155,7 +177,7 @@ OUTSIDE = [
         "counts of electoral votes or of states",
     ),
     (
-        r"how many (?:people|voters|americans) vot\w+|turnout|turn-out|voter turn out|registered|registration|early vot\w+|mail[- ]in|absentee",
+        r"how many (?:people|voters|americans) vot\w+(?! for)|turnout|turn-out|voter turn out|registered|registration|early vot\w+|mail[- ]in|absentee",
         "turnout",
     ),
     (
@@ -190,7 +212,8 @@ OUTSIDE = [
         r"cnn|fox|emerson|quinnipiac|siena|rasmussen|yougov|ipsos|reuters|selzer|des moines register|"
         r"marist|monmouth|suffolk|atlas ?intel|morning consult|cygnal|gallup|pew|nbc|abc|cbs|msnbc|"
         r"washington post|nyt|new york times|538|fivethirtyeight|real ?clear\w*|rcp|nate silver|"
-        r"trafalgar|marquette|sample size|margin of error",
+        r"trafalgar|marquette|sample size|margin of error|most accurate (?:polls?|pollsters?)|"
+        r"which (?:polls?|pollsters?) (?:is|are|was|were) (?:the )?(?:most|best)",
         "single polls or pollsters",
     ),
     (

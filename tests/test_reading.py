@@ -159,7 +159,7 @@ def test_every_question_of_the_templates_is_read_right():
         ("ME2 polls", ("year", "Maine CD-2", 2024)),
         ("tell me first who led in Ohio", ("year", "Ohio", 2024)),
         ("trump in michigan before biden dropped out", ("month", "Michigan", "2024-07")),
-        ("how did Virginia go for obama in 08", ("year", "Virginia", 2008)),
+        ("how did Virginia go for obama in 08", ("result", "Virginia", 2008)),
         ("did he win by 12 points in Ohio", ("result", "Ohio", 2024)),
         ("trump numbers", ("year", "National", 2024)),
     ],

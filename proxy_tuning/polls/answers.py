@@ -63,12 +63,14 @@ def tell(state, when, clause):
 
 NUMBER = r"\d+(?:\.\d+)?"
 YEAR = r"(?:19|20)\d\d"
-POINTS = rf"({NUMBER}) (?:percentage )?points?"
+POINTS = rf"({NUMBER})[ -](?:percentage )?(?:points?|pts?)\b"
 PERCENT = rf"({NUMBER}) ?(?:%|percent)"
 DATE = rf"(?:{'|'.join(calendar.month_name[1:])})(?: \d{{4}})?|\b\d{{4}}\b"
 NAME = rf"({'|'.join(CANDIDATES)})"
 BETWEEN = rf"(?:(?!{NAME.replace('(', '(?:')})\w+ ){{0,2}}?"
 """Up to two words, none of them a candidate's name."""
+ON = r"(?:(?!\b(?:and|while|but|as|whereas|who)\b)[^.;,%\d])*?"
+"""The rest of what is said of a candidate, up to a figure: not what is said of the other one."""
 LEADS = re.compile(r"\b(\w+) (led|won)\b")
 
 CLAIMS = [
@@ -77,22 +79,29 @@ CLAIMS = [
         rf"{NAME} led {NAME} by {POINTS}, {PERCENT} to {PERCENT}",
         [("lead", 0), ("poll", 0), ("poll", 1)],
     ),
+    (rf"{NAME} led {NAME},? {PERCENT} ?(?:to|-|\u2013) ?{PERCENT}", [("poll", 0), ("poll", 1)]),
     (rf"{NAME} (?:led|leads|was ahead|is ahead)(?: {NAME})? (?:by|with) {POINTS}", [("lead", 0)]),
     (rf"{NAME} (?:had|has|with|held) a lead of {POINTS}", [("lead", 0)]),
     (rf"{NAME} (?:led|leads|was ahead|is ahead)\b.*?\ba lead of {POINTS}", [("lead", 0)]),
     (rf"\blead of {POINTS}", [("lead", None)]),
+    (rf"({NUMBER})[ -]points? (?:lead|edge|advantage)\b", [("lead", None)]),
+    (rf"{NAME} (?:was|is) up (?:by )?{POINTS}", [("lead", 0)]),
     (rf"{NAME} ahead by ({NUMBER})", [("lead", 0)]),
     (rf"{NAME} won by ({NUMBER})", [("won by", 0)]),
     (rf"off by {POINTS}", [("error", None)]),
     (rf"\btied at {PERCENT}", [("tie", None)]),
     (rf"{NAME} (?:got|won|took|received) {PERCENT}", [("vote", 0)]),
     (rf"{NAME} (?:had )?{PERCENT} of the votes?", [("vote", 0)]),
-    (rf"{NAME} (?:(?:had|has|was at|stood at|led with|with|at) )?{PERCENT}", [("poll", 0)]),
+    (
+        rf"{NAME}:? (?:(?:had|has|was at|stood at|(?:was )?poll(?:ed|ing) at|averaged|led with|with|at) )?"
+        rf"\(?{PERCENT}",
+        [("poll", 0)],
+    ),
     (rf"{PERCENT} for {NAME}", [("poll", 0)]),
-    (rf"{NAME} (?:won|carried|took)\b[^.;,%\d]*? with {PERCENT}", [("vote", 0)]),
-    (rf"{NAME} won\b[^.;,%\d]*? by ({NUMBER})", [("won by", 0)]),
-    (rf"{NAME} (?:led|leads|was (?:up|ahead))\b[^.;,%\d]*? with {PERCENT}", [("poll", 0)]),
-    (rf"{NAME} (?:led|leads|was (?:up|ahead))\b[^.;,%\d]*? by {POINTS}", [("lead", 0)]),
+    (rf"{NAME} (?:won|carried|took)\b{ON} with {PERCENT}", [("vote", 0)]),
+    (rf"{NAME} won\b{ON} by ({NUMBER})", [("won by", 0)]),
+    (rf"{NAME} (?:led|leads|was (?:up|ahead))\b{ON} with {PERCENT}", [("poll", 0)]),
+    (rf"{NAME} (?:led|leads|was (?:up|ahead))\b{ON} by {POINTS}", [("lead", 0)]),
     (rf"\b({YEAR})\b", [("year", None)]),
 ]
 """What an answer may claim: a pattern, and for each of its numbers the kind of claim and which of

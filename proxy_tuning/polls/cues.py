@@ -6,7 +6,7 @@ POLITE = re.compile(r"^\W*may (?:i|we) (?:please )?(?:ask|know)\b,?", re.IGNOREC
 SWINGS = re.compile(r"\b(?:swing|battleground|key|purple)[ -]states?\b|\bbattlegrounds\b")
 
 RESULT = re.compile(
-    r"\b(?:won|wins?|winner|winning vote|victor|victory|carried|carry|took|take|results?|votes?|"
+    r"\b(?:won|wins?|winner|winning vote|victor|victory|carried|carry|took|take|(?:go|goes|went) for|chose|choose|pick(?:ed)?|results?|votes?|"
     r"voted|outcome|elected|gets?|got|came first|beat|lost?|lose|flip(?:ped)?|"
     r"election (?:of \d+ )?end(?:ed)?)\b"
 )
@@ -50,11 +50,17 @@ BEFORE_HE_LEFT = re.compile(
 AFTER_HE_LEFT = re.compile(
     r"\b(?:after|since|once)\b.*\b(?:biden|he)\b.*\b(?:dropped|drops|quit|withdr\w+|left)\b"
 )
-WITHIN_A_MONTH = re.compile(r"\bweeks?\b|\bdays? before\b|\bmid[- ]")
-YES = re.compile(
-    r"^\W*(?:(?:so|and|hey|ok|but) )?(?:did|was|is|were|does|do|has|had|am i right|can you confirm|"
-    r"i (?:heard|read))\b|^(?!.*\b(?:who|which|what|how|when)\b).*\b(?:right|correct|true)\W*$"
+A_WHILE = re.compile(
+    r"\b(?:days?|months?) (?:before|after)\b|\bweeks?\b|\bin (?:the )?fall\b|"
+    r"\b(?:start|beginning|half) of (?:the )?(?:year|\d{4})\b"
 )
+"""A time that is neither a month nor the last before an election."""
+YES = re.compile(
+    r"^\W*(?:(?:so|and|hey|ok|but) )?(?:(?:did|was|is|were|does|do|has|had)(?:n'?t)?|am i right|"
+    r"can you confirm|tell me (?:if|whether)|i (?:heard|read))\b|^(?!.*\b(?:who|which|what|how|when)\b).*\b(?:right|correct|true)\W*$"
+)
+DENIED = re.compile(r"^\W*\w+(?:n'?t)?\b.*(?:\bnot|n't)\b")
+"""A question whose yes says that it is not so."""
 LOSES = re.compile(r"\b(?:lose|lost|loses|losing|behind|trail\w*|down|less|fewer|lower|worse)\b")
 HALF = re.compile(r"\b(?:majority|(?:over|above|more than) half)\b")
 NEAR_LEAD = re.compile(r"\bby (?:\w+ ){0,2}$")

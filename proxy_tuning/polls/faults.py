@@ -2,11 +2,11 @@
 
 import re
 
-from proxy_tuning.polls.answers import BETWEEN, NAME, NO_POLLS, read_answer
+from proxy_tuning.polls.answers import BETWEEN, NAME, NO_POLLS, NUMBER, read_answer
 from proxy_tuning.polls.asked import listed
 from proxy_tuning.polls.elections import THIRD, place_name
 from proxy_tuning.polls.natural_forms import NATURAL, read_natural, says_yes
-from proxy_tuning.polls.people import people_of
+from proxy_tuning.polls.people import FIRST_NAMES, people_of
 from proxy_tuning.polls.places import place_spans, without_districts
 from proxy_tuning.polls.words import OTHER_PEOPLE, outside_of
 
@@ -16,16 +16,31 @@ REFUSES = re.compile(
     r"don't know|cannot|can't)\b"
 )
 NEGATED = re.compile(
-    r"\b(?:not|never|neither|nor|unlike|instead of|rather than|would|could|might|almost|if)\b|n't\b"
+    r"\b(?:not|never|neither|nor|unlike|instead of|rather than|would|could|might|may have|almost|if|"
+    r"fail\w*|no longer|nobody|false|myth|(?<!no )doubt|perhaps|maybe|hardly|contrary|den(?:y|ied)|"
+    r"lost the|no poll)\b|n't\b",
+    re.IGNORECASE,
 )
 RUNAWAY = re.compile(r"\d{5,}|\d+\.\d{3,}|\d+(?:\.\d+){2,}|\b(\d+)(?:[ ,]+\1){3,}")
+LAST_POLLS = re.compile(r"\b(?:last|final) polls\b|\bbefore the (?:\d{4} )?election\b")
+TITLES = re.compile(rf"(?i:\b(?:(?:former )?(?:vice[- ])?president|vp)) (?={NAME})")
 ELECTION = re.compile(
     r"\b(?:poll|vote|voter|lead|led|won|win|ahead|behind|tie|tied|points?|percent|election|margin|"
     r"average|race|carried|close|closest)s?\b|%"
 )
 CLOSEST_SAID = re.compile(r"\b(?:was|is|were) (?:the )?(?:closest|closer|tightest|tighter)\b")
-LED = re.compile(rf"{NAME},? {BETWEEN}(?:led|leads|leading|ahead|was up|is up)\b")
-WON = re.compile(rf"{NAME},? {BETWEEN}(?:won|wins|carried|took|beat)\b")
+LED = re.compile(
+    rf"{NAME},? (?:{BETWEEN}(?:led|leads|leading|ahead|in front|was up|is up)|did lead)\b"
+)
+WON = re.compile(
+    rf"{NAME},? {BETWEEN}(?:(?:won|wins|carried|took)\b(?! {NUMBER} ?(?:%|percent))|"
+    rf"(?:beat|defeated|prevailed|was the winner|did (?:win|carry|take))\b)|(?:winner (?:was|is)|went to|won by) {NAME}"
+)
+LOST = re.compile(rf"{NAME},? {BETWEEN}(?:lost|loses|trail(?:ed|s)|(?:was|is) behind)\b")
+TIE_SAID = {
+    "poll": re.compile(r"\b(?:tied|tie|dead heat|level|even|deadlock\w*)\b"),
+    "vote": re.compile(r"\btied\b"),  # a tie in the polls may stand beside who won
+}
 
 
 def refuses(answer):
@@ -45,6 +60,7 @@ def faults_of(answer, asked, facts):
         other_place(said, asked, facts),
         closest_said(said, asked, facts),
         other_topic(said, asked, facts),
+        other_polls(answer, asked),
         verdict(answer, asked, facts),
         hedged(answer),
     ]
@@ -76,14 +92,25 @@ def contradiction(said, asked):
                 if claim.kind in ("poll", "vote") and claim.name:
                     shares.setdefault(claim.name, set()).add(float(claim.number))
         leads = [float(c.number) for c in said.claims if c.kind in ("lead", "won by")]
-        names = {match[1] for match in leading.finditer(said.text)}
-        if fault := against(shares, names, leads, "tied" in said.text):
+        text = by_surname(said.text)
+        names = {match[1] or match[2] for match in leading.finditer(text)}
+        if asked.kind == "result":
+            names |= {match[1] for match in LED.finditer(text)}
+        lost = {match[1] for match in LOST.finditer(text)}
+        if fault := against(shares, names, leads, bool(TIE_SAID[kind].search(text)), lost):
             return f"It contradicts itself: {fault}."
     return ""
 
 
-def against(shares, leaders, leads, tied):
-    """What is said against itself by shares, leaders and leads of one time, or ''."""
+def by_surname(text):
+    """The text with surnames alone where it has first names: 'Kamala won' -> 'Harris won'."""
+    for first, surname in FIRST_NAMES.items():
+        text = re.sub(rf"\b{first}(?: {surname})?\b", surname, text, flags=re.IGNORECASE)
+    return text
+
+
+def against(shares, leaders, leads, tied, lost):
+    """What is said against itself by shares, leaders, losers and leads of one time, or ''."""
     if len(leaders) > 1:
         return f"{' and '.join(sorted(leaders))} both lead"
     if tied and leaders:
@@ -98,6 +125,8 @@ def against(shares, leaders, leads, tied):
         return ""
     lead = max(pair.values()) - min(pair.values())
     first = max(pair, key=pair.get)
+    if lead and first in lost:
+        return f"{first} is behind with more"
     if leaders and lead and leaders != {first}:
         return f"{next(iter(leaders))} leads with less"
     if tied and lead > 0.05:
@@ -174,12 +203,20 @@ def apart(shares):
 
 def other_topic(said, asked, facts):
     """A topic or a person that an answer speaks of and nobody asked about."""
-    if topic := outside_of(without_districts(said.text, place_spans(said.text))):
+    text = TITLES.sub("", said.text)
+    if topic := outside_of(without_districts(text, place_spans(text))):
         return f"It speaks of {topic}, which was not asked."
     people = set(re.findall(NAME, said.text)) - (figured(facts) or people_of(asked.cycle)) - {THIRD}
     words = re.findall(r"[A-Z][a-z]+", said.text)
     people |= {word for word in words if word.lower() in OTHER_PEOPLE}
     return f"It names {min(people)}, who was not asked about." if people else ""
+
+
+def other_polls(answer, asked):
+    """The last polls, where those of a month were asked about."""
+    if asked.kind in ("month", "trend", "months") and LAST_POLLS.search(answer):
+        return "It speaks of the last polls, and a month was asked about."
+    return ""
 
 
 def figured(facts):
@@ -193,14 +230,23 @@ def figured(facts):
 def verdict(answer, asked, facts):
     """A yes or no that the tables do not bear out."""
     said = says_yes(answer)
-    if said is None or asked.others or asked.by_electors or not (asked.claim or asked.limit):
+    if said is None or asked.by_electors or not (asked.claim or asked.limit):
         return ""
+    wrong = f"It says {'yes' if said else 'no'}, and the tables do not."
+    if asked.others:  # a yes is about all of them
+        votes = asked.kind == "result"
+        here = [
+            each.votes if votes else next(iter(each.polls[-1:]), {})
+            for each in facts.places.values()
+        ]
+        so = {is_so(asked, figures) for figures in here}
+        return wrong if (False in so if said else so == {True}) else ""
     figures = [facts.votes] if asked.kind == "result" or not facts.polls else facts.polls[-1:]
-    if asked.limit and asked.kind == "year" and facts.votes:
+    if asked.kind == "year" and facts.votes:
         figures = [*facts.polls[-1:], facts.votes]  # an answer may be about either
     if {is_so(asked, each) for each in figures} != {not said}:
         return ""
-    return f"It says {'yes' if said else 'no'}, and the tables do not."
+    return wrong
 
 
 def is_so(asked, figures):

@@ -17,10 +17,10 @@ from proxy_tuning.polls.places import place_spans
 
 RIGHT, WRONG, UNCHECKED = "right", "wrong", "not checkable"
 LEADING = re.compile(
-    rf"{NAME},? {BETWEEN}(led|leads?|leading|ahead|was up|is up|had the (?:edge|lead)|"
-    r"won|wins|carried|took|beat|prevailed|came first)\b"
+    rf"{NAME},? {BETWEEN}(led|leads?|leading|ahead|in front|was up|is up|had the (?:edge|lead)|"
+    rf"(?:won|wins|carried|took)(?! {NUMBER} ?(?:%|percent))|beat|defeated|prevailed|came first)\b"
 )
-VOTED = {"won", "wins", "carried", "took", "beat", "prevailed", "came first"}
+VOTED = {"won", "wins", "carried", "took", "beat", "defeated", "prevailed", "came first"}
 EVEN = re.compile(r"\b(?:tied|tie|dead heat|level)\b")
 
 
@@ -99,7 +99,9 @@ def compared(claim, said, asked, facts):
     """The mark of a number against the facts of its place, and why."""
     kind, name = claim.kind, claim.name
     polls = polls_of(said, asked, facts)
-    of_votes = kind in ("vote", "won by")
+    of_votes = kind in ("vote", "won by") or (
+        kind in ("poll", "lead") and speaks_of_votes(said.text)
+    )
     figures = facts.votes if of_votes else facts.start if kind == "start" else polls
     if not figures and kind in ("poll", "lead", "tie") and not speaks_of_polls(said.text):
         figures = facts.votes
@@ -116,7 +118,9 @@ def compared(claim, said, asked, facts):
     elif kind == "error":
         want = abs(lead_of(polls) - lead_of(facts.votes))
     elif name is None:
-        want = abs(lead_of(figures))
+        if len(asked.names) == 1 and not re.search(NAME, said.text) and asked.names[0] in figures:
+            name = asked.names[0]  # whose lead was asked for
+        want = lead_of(figures, name) if name else abs(lead_of(figures))
     else:
         want = lead_of(figures, name) if kind in ("lead", "won by") else figures[name]
     decimals = len(claim.number.partition(".")[2])
@@ -128,7 +132,14 @@ def compared(claim, said, asked, facts):
 
 def speaks_of_polls(text):
     """Whether an answer calls its figures polls."""
-    return bool(re.search(r"\b(?:poll|average|survey|before the)", text))
+    said = r"\b(?:poll|average|survey|before (?:the|election)|going into)"
+    return bool(re.search(said, text, re.IGNORECASE))
+
+
+def speaks_of_votes(text):
+    """Whether an answer calls its figures votes, and none of them polls."""
+    said = r"\b(?:ballots?|counted|final count|results?|on election day)\b"
+    return bool(re.search(said, text, re.IGNORECASE)) and not speaks_of_polls(text)
 
 
 def polls_of(said, asked, facts):
@@ -190,7 +201,7 @@ def leaders_of(answer, asked, facts):
         if here is None:
             continue
         polls = polls_of(said, asked, here)
-        figures = here.votes if verb in VOTED else polls
+        figures = here.votes if verb in VOTED or speaks_of_votes(answer) else polls
         if not figures and verb not in VOTED and not speaks_of_polls(answer):
             figures = here.votes
         if figures:

@@ -44,10 +44,18 @@ def read_form(form, text):
     return found.groupdict() if found else None
 
 
+YES = "yes|yep|yeah|correct|true|indeed|absolutely"
+NO = "no|nope|false|incorrect"
+
+
 def says_yes(text):
     """Whether an answer says yes, first or as its conclusion; None where it says neither."""
-    found = re.search(r"^\W*(yes|no)\b(?! one\b)|\bso (yes|no)(?=\W*$|[.,;!])", text, re.IGNORECASE)
-    return (found[1] or found[2]).lower() == "yes" if found else None
+    found = re.search(
+        rf"^\W*({YES}|{NO})\b(?! (?:one|doubt|question)\b)|(?:\bso|\bis|\btherefore|[.:]) (yes|no)(?=\W*$|[.,;!])",
+        text,
+        re.IGNORECASE,
+    )
+    return bool(re.fullmatch(YES, (found[1] or found[2]).lower())) if found else None
 
 
 def write_parts(parts):

@@ -9,11 +9,13 @@ from dataclasses import replace
 
 from proxy_tuning.polls.asked import Asked, Limit, listed
 from proxy_tuning.polls.cues import (
+    A_WHILE,
     AFTER_HE_LEFT,
     ANCHOR,
     BEFORE_HE_LEFT,
     BELOW,
     CLOSEST,
+    DENIED,
     ELECTION_THERE,
     ENDED_UP,
     FINAL,
@@ -35,7 +37,6 @@ from proxy_tuning.polls.cues import (
     SWINGS,
     TIED,
     WANTED,
-    WITHIN_A_MONTH,
     YES,
 )
 from proxy_tuning.polls.elections import (
@@ -306,7 +307,7 @@ def with_match_up(read, lower, monthly):
             read = replace(read, kind="month", month=month)
     if read.day and read.kind == "month":
         notes.append("The tables have averages of whole months, not of days.")
-    elif WITHIN_A_MONTH.search(lower):
+    elif re.search(r"\bweeks?\b|\bmid[- ]", lower):
         notes.append("The tables have averages of whole months, not of weeks.")
     return replace(read, notes=tuple(notes), democrat=democrat)
 
@@ -323,9 +324,12 @@ def wished(read, lower, subject):
     beyond = beyond or read.kind in ("trend", "miss", "months")
     number = any(word[0].isdigit() for word in read.unplaced)  # a limit, its word misspelt
     sure = subject and THIRD not in read.names and " or " not in lower
+    sure = sure and not DENIED.search(lower)
     if YES.search(lower) and sure and not beyond and not number:
         claim = subject, not LOSES.search(lower)
     notes = read.notes
+    if while_ := A_WHILE.search(lower):
+        read = replace(read, unplaced=(*read.unplaced, while_[0]))
     if read.unplaced:
         words = listed(f"\u201c{word}\u201d" for word in read.unplaced[:5])
         notes = (*notes, f"I could not place {words}, so nothing gets a tick.")

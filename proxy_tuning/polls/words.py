@@ -50,7 +50,7 @@ numbers breakdown info details update rn atm tbh lol btw bro dude yo gimme lemme
 cd district withdrew withdrawal quit candidacy matchup match heat landslide blowout
 swung shift shifted fell rose drop rise increase decrease grew slip slipped climb climbed half
 thru moment gops jrs battle purple key white house congressional confirm bag exceed locked low outperform overperform own
-avg avgs every ge hiya home kindly minus monthly popvote spring summer autumn thousands though
+avg avgs declared every ge hiya home kindly minus monthly popvote spring summer autumn thousands though
 safe secure short solid underperform hw wat whta wich teh pol pols poling leadin winnin
 """
 """Words of questions that no template happens to have."""
@@ -166,7 +166,7 @@ OUTSIDE = [
     (r"vice[- ]president\w*|running mates?|veep|\bvp\b", "candidates for vice president"),
     (r"exit polls?", "exit polls"),
     (
-        r"approval|approve|favorab\w+|unfavorab\w+|job rating|popularity|"
+        r"(?:dis)?approval|approve|favorab\w+|unfavorab\w+|job rating|popularity|"
         r"(?:is|was) (?!more)(?:\w+ ){1,2}popular|people like|likes|"
         r"(?:do|does|did) (?:\w+ ){1,2}(?<!look )like(?! to)",
         "approval ratings",
@@ -177,15 +177,16 @@ OUTSIDE = [
         "counts of electoral votes or of states",
     ),
     (
-        r"how many (?:people|voters|americans) vot\w+(?! for)|turnout|turn-out|voter turn out|registered|registration|early vot\w+|mail[- ]in|absentee",
+        r"how many (?:people|voters|americans) vot\w+(?! for)|turnout|turn-out|voter turn out|registered(?! voters)|registration|early vot\w+|mail[- ]in|absentee",
         "turnout",
     ),
     (
         r"wom[ae]n|men|male|female|latin[oax]s?|hispanics?|black|whites?(?! house)|asians?|young(?:er)?|youth|"
         r"seniors?|older|elderly|college|educated|independents|evangelicals?|catholics?|christians?|"
-        r"muslims?|jewish|suburban\w*|rural|urban|gen z|millennials?|union|veterans?|moms?|"
+        r"muslims?|jewish|among (?!(?:likely |registered |all )?voters|those|the\b)\w+|of (?:republicans|democrats)|"
+        r"suburban\w*|rural|urban|gen z|millennials?|union|veterans?|moms?|"
         r"working class|first-time|undecided\w*|(?:republican|democratic) voters?|"
-        r"(?:republicans|democrats) vot\w+|\d\d (?:and|or) (?:over|older|under|younger)|"
+        r"(?:republicans|democrats) vot\w+|aged \d\d|\d\d (?:and|or) (?:over|older|under|younger)|"
         r"(?:people|voters?|those|adults|folks|americans|anyone) (?:aged? )?"
         r"(?:over|under|above|below|older than|younger than) \d\d",
         "groups of voters",
@@ -226,6 +227,16 @@ OUTSIDE = [
         r"(?:rust|sun|bible|corn) ?belt|mid-?west|new england|blue wall|deep south|pacific northwest|"
         r"the south(?! carolina| dakota)",
         "regions of several states",
+    ),
+    (
+        r"third place|came third|other candidates|libertarians?|green party",
+        "other candidates",
+    ),
+    (
+        r"(?:is|was) (?:\w+ ){1,2}a (?:swing|battleground|red|blue|purple) state|"
+        r"what did (?:trump|harris|biden|kamala|donald|he|she|they) say|"
+        r"(?:is|was|are) \w+ (?:from|born)|econom\w+|immigra\w+|abortion|inflation",
+        "anything but polls and votes",
     ),
     (r"raised|fundrais\w+|donat\w+|ads?|spending|money", "money or advertising"),
 ]

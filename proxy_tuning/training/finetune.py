@@ -362,16 +362,9 @@ def save(output, model, tokenizer, made_from, log, evaluation, answers):
 def card(made_from, scores, asked):
     """The README of an M+: what it is, what it was made from, how to steer with it.
 
-    Args: scores, of its validation, or None for a mean of several; asked, the text of a prompt.
+    Args: asked, the text of a prompt.
     """
     recipe, antiexpert = made_from["recipe"], made_from["antiexpert"]
-    if scores is None:
-        outcome = f"The mean of {len(made_from['mean_of'])} M+; training.json has what each was made from."
-    else:
-        outcome = (
-            f"On held-out ones: loss {scores['loss']:.3f} nats per token, {scores['exact']:.1%} of the "
-            "answers right\n  word for word. training.json has the recipe, the versions and the whole log."
-        )
     tuned = f"a LoRA adapter of rank {recipe['lora']} on" if recipe["lora"] else "fine-tuned from"
     library = "peft" if recipe["lora"] else "transformers"
     return f"""---
@@ -386,7 +379,8 @@ differ in steers a larger model of the same vocabulary:
     python -m proxy_tuning answer --base M --antiexpert {antiexpert} --expert THIS_FOLDER "QUESTION"
 
 - Learnt from {made_from["questions"]:,} questions or passages, a question put as {json.dumps(asked)}.
-- {outcome}
+- On held-out ones: loss {scores["loss"]:.3f} nats per token, {scores["exact"]:.1%} of the answers right
+  word for word. training.json has the recipe, the versions and the whole log.
 - learnt.jsonl has answers that it was trained on, as drafts: without the file it answers the same, slower.
 - It repeats what it read, mistakes included, and forgets what it did not read again. Not for
   advice, and not for persuading anyone.

@@ -254,7 +254,9 @@ def test_what_was_before_biden_left_is_about_him():
 
 def test_weeks_are_said_to_be_months():
     asked = read_question("who led in Ohio two weeks before the election", TABLES)
-    assert asked.kind == "final" and "not of weeks" in str(asked)
+    assert asked.kind == "final" and "not of weeks" in str(asked) and asked.unplaced
+    asked = read_question("who was ahead in Ohio the day before the election", TABLES)
+    assert asked.kind == "final" and not asked.unplaced
 
 
 def test_words_that_could_not_be_placed_are_said():

@@ -6,7 +6,7 @@ POLITE = re.compile(r"^\W*may (?:i|we) (?:please )?(?:ask|know)\b,?", re.IGNOREC
 SWINGS = re.compile(r"\b(?:swing|battleground|key|purple)[ -]states?\b|\bbattlegrounds\b")
 
 RESULT = re.compile(
-    r"\b(?:won|wins?|winner|winning vote|victor|victory|carried|carry|took|take|(?:go|goes|went) for|chose|choose|pick(?:ed)?|results?|votes?|"
+    r"\b(?:won|wins?|winner|winning vote|victor|victory|carried|carry|took|take|(?:go|goes|went) for|chose|choose|picked|results?|votes?|"
     r"voted|outcome|elected|gets?|got|came first|beat|lost?|lose|flip(?:ped)?|"
     r"election (?:of \d+ )?end(?:ed)?)\b"
 )
@@ -51,7 +51,7 @@ AFTER_HE_LEFT = re.compile(
     r"\b(?:after|since|once)\b.*\b(?:biden|he)\b.*\b(?:dropped|drops|quit|withdr\w+|left)\b"
 )
 A_WHILE = re.compile(
-    r"\b(?:days?|months?) (?:before|after)\b|\bweeks?\b|\bin (?:the )?fall\b|"
+    r"\b(?:days|months?) (?:before|after)\b|\bweeks?\b|\bin (?:the )?fall\b|"
     r"\b(?:start|beginning|half) of (?:the )?(?:year|\d{4})\b"
 )
 """A time that is neither a month nor the last before an election."""

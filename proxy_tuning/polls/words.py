@@ -177,7 +177,7 @@ OUTSIDE = [
         "counts of electoral votes or of states",
     ),
     (
-        r"how many (?:people|voters|americans) vot\w+(?! for)|turnout|turn-out|voter turn out|registered(?! voters)|registration|early vot\w+|mail[- ]in|absentee",
+        r"how many (?:people|voters|americans) vot\w+(?! for)|turnout|turn-out|voter turn out|how many registered|registered(?! voters)|registration|early vot\w+|mail[- ]in|absentee",
         "turnout",
     ),
     (

@@ -50,7 +50,7 @@ numbers breakdown info details update rn atm tbh lol btw bro dude yo gimme lemme
 cd district withdrew withdrawal quit candidacy matchup match heat landslide blowout
 swung shift shifted fell rose drop rise increase decrease grew slip slipped climb climbed half
 thru moment gops jrs battle purple key white house congressional confirm bag exceed locked low outperform overperform own
-avg avgs declared every ge hiya home kindly minus monthly popvote spring summer autumn thousands though
+avg avgs declared diff every ge hiya home kindly minus monthly popvote spring summer autumn thousands though
 safe secure short solid underperform hw wat whta wich teh pol pols poling leadin winnin
 """
 """Words of questions that no template happens to have."""
@@ -143,7 +143,7 @@ OUTSIDE = [
     (
         r"(?:leading|leads|running|runs|managing|manages) (?:the )?(?:\w+ )?campaigns?|lottery|"
         r"weather|poll tax\w*|poisoning|super bowl|football|baseball|basketball|parliament\w*",
-        "anything but elections",
+        "matters other than elections",
     ),
     (
         r"caucus(?:es)?|primar(?:y|ies)|(?:gop|republican|democratic|dem) (?:race|field|contest)|"
@@ -199,7 +199,7 @@ OUTSIDE = [
     (
         r"(?:is|was|are) (?!.*\b(?:lead|margin|gap|win|share|support|votes?|polls?)\b).* (?:bigger|larger|smaller) than|how old|"
         r"how (?:tall|many people live)",
-        "anything but elections",
+        "matters other than elections",
     ),
     (r"debates?|debated", "debates"),
     (
@@ -236,7 +236,7 @@ OUTSIDE = [
         r"(?:is|was) (?:\w+ ){1,2}a (?:swing|battleground|red|blue|purple) state|"
         r"what did (?:trump|harris|biden|kamala|donald|he|she|they) say|"
         r"(?:is|was|are) \w+ (?:from|born)|econom\w+|immigra\w+|abortion|inflation",
-        "anything but polls and votes",
+        "matters other than polls and votes",
     ),
     (r"raised|fundrais\w+|donat\w+|ads?|spending|money", "money or advertising"),
 ]

@@ -205,6 +205,7 @@ results vs 2020 in florida
 tell me a joke about trump
 did trump win his court case
 PA-7 result
+house majority polls 2022
 michigan district 7 result
 last time texas voted for a democrat
 when did georgia last vote republican

@@ -153,7 +153,7 @@ OUTSIDE = [
     (r"senat\w*", "Senate races"),
     (r"governors?|gubernatorial|governorship|governor's", "races for governor"),
     (
-        r"(?:us |u\.s\. )?house (?:race|seat|district|election|of)\w*|won the house|the house|"
+        r"(?<!white )house|"
         r"congress\w*|representatives?|midterms?|speaker|(?-i:[A-Z]{2})-\d{1,2}|"
         r"(?:district|cd)[ -]?\d{1,2}|\d{1,2}(?:st|nd|rd|th) (?:congressional )?district",
         "races for Congress",

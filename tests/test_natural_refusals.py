@@ -4,14 +4,18 @@ import csv
 import random
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from proxy_tuning.polls import natural, typed
 from proxy_tuning.polls.elections import NATIONAL, STATES
 from proxy_tuning.polls.facts import status_of
 from proxy_tuning.polls.natural_forms import NATURAL, read_natural
+from proxy_tuning.polls.reading import read_question
 from proxy_tuning.polls.tables import load_facts
 from proxy_tuning.polls.templates import SPLITS
+from proxy_tuning.training.mixture import as_typed
+from proxy_tuning.training.recipes import RECIPES
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -117,3 +121,20 @@ def test_typed_text_is_tidy_and_varied():
         "whos ahead in OR, then today",
     } <= made
     assert not any(" in or" in text or "  " in text or " ," in text for text in made)
+
+
+def test_what_lies_outside_the_tables_is_not_looked_up(tables):
+    """Questions of every kind that M+ is taught to refuse for its topic, slips of the finger included."""
+    recipe = RECIPES["smollm"]
+    looked_up = {"no_polls", "not_taught", "earlier", "no_figure", "person"}  # some have figures
+    kinds = {kind for kind, section in NATURAL.items() if "answer" in section} - looked_up
+    rows = pd.concat([rows for split in SPLITS for rows in as_typed(tables, recipe, split)])
+    rows = rows[rows["kind"].isin(kinds)].drop_duplicates("question").groupby("kind").head(150)
+    assert set(rows["kind"]) == kinds
+    read = [read_question(question, tables) for question in rows["question"]]
+    wrong = [
+        q
+        for q, asked in zip(rows["question"], read, strict=True)
+        if asked.kind and not asked.unplaced
+    ]
+    assert len(wrong) < 0.005 * len(rows), wrong

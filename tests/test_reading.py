@@ -162,6 +162,7 @@ def test_every_question_of_the_templates_is_read_right():
         ("how did Virginia go for obama in 08", ("result", "Virginia", 2008)),
         ("did he win by 12 points in Ohio", ("result", "Ohio", 2024)),
         ("trump numbers", ("year", "National", 2024)),
+        ("how popular was harris in nevada in september", ("month", "Nevada", "2024-09")),
     ],
 )
 def test_reads_what_strangers_type(question, meant):
@@ -206,6 +207,14 @@ tell me a joke about trump
 did trump win his court case
 PA-7 result
 house majority polls 2022
+arizona house polls in october 2024
+who won the seenate race in wisconsin
+how many electtors did kamala get
+what did people leaving the polls in ohio say
+your prediction for georgia
+is harris well liked in michigan
+fifth district nevada polls
+number of voters nevada
 michigan district 7 result
 last time texas voted for a democrat
 when did georgia last vote republican

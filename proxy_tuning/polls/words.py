@@ -8,6 +8,7 @@ import re
 import unicodedata
 
 from proxy_tuning.polls.natural_forms import NATURAL
+from proxy_tuning.polls.spelling import Speller
 from proxy_tuning.polls.templates import TEMPLATES
 
 MORE = """
@@ -155,7 +156,9 @@ OUTSIDE = [
     (
         r"(?<!white )house|"
         r"congress\w*|representatives?|midterms?|speaker|(?-i:[A-Z]{2})-\d{1,2}|"
-        r"(?:district|cd)[ -]?\d{1,2}|\d{1,2}(?:st|nd|rd|th) (?:congressional )?district",
+        r"(?:district|cd)[ -]?\d{1,2}|"
+        r"(?:\d{1,2}(?:st|nd|rd|th)|first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth) "
+        r"(?:congressional )?district",
         "races for Congress",
     ),
     (
@@ -164,10 +167,11 @@ OUTSIDE = [
         "state and local offices or ballot questions",
     ),
     (r"vice[- ]president\w*|running mates?|veep|\bvp\b", "candidates for vice president"),
-    (r"exit polls?", "exit polls"),
+    (r"exit polls?|leaving the polls", "exit polls"),
     (
         r"(?:dis)?approval|approve|favorab\w+|unfavorab\w+|job rating|popularity|"
-        r"(?:is|was) (?!more)(?:\w+ ){1,2}popular|people like|likes|"
+        r"(?:is|was) (?!more)(?:\w+ ){1,2}popular|how popular (?:is|was) (?:the )?(?:president|government)|well[- ]liked|people like|likes|"
+        r"think (?:of|about) (?:the president|trump|harris|biden|kamala|joe|him|her)|"
         r"(?:do|does|did) (?:\w+ ){1,2}(?<!look )like(?! to)",
         "approval ratings",
     ),
@@ -177,7 +181,7 @@ OUTSIDE = [
         "counts of electoral votes or of states",
     ),
     (
-        r"how many (?:people|voters|americans) vot\w+(?! for)|turnout|turn-out|voter turn out|how many registered|registered(?! voters)|registration|early vot\w+|mail[- ]in|absentee",
+        r"(?:how many|a lot of) (?:people|voters|americans) vot\w+(?! for)|number of voters|turnout|turn-out|voter turn out|how many registered|registered(?! voters)|registration|early vot\w+|mail[- ]in|absentee",
         "turnout",
     ),
     (
@@ -203,7 +207,7 @@ OUTSIDE = [
     ),
     (r"debates?|debated", "debates"),
     (
-        r"predict (?:the|who|how)|odds|betting|bets?|forecasts?|chances?|probabilit\w+|polymarket|predictit|"
+        r"predict (?:the|who|how)|predict (?:\w+ ){1,2}for me|your prediction|how sure|what will happen|odds|betting|bets?|forecasts?|chances?|probabilit\w+|polymarket|predictit|"
         r"(?:will|going to|gonna|is going to) (?:\w+ ){0,2}"
         r"(?:win|be|beat|carry|take|lose)|who(?:'?ll| will) win|"
         r"next (?:\w+ ){0,3}(?:election|president|race)|who should",
@@ -288,9 +292,22 @@ def in_english(text: str) -> str:
     return re.sub(r"[A-Za-z]+", lambda m: SPANISH.get(m[0].lower(), m[0]), bare).strip()
 
 
+TOPICS = Speller(
+    """approval caucus chances congressional elections election electoral electors going governor people predict
+    prediction primary primaries senate senator turnout voters""".split()
+)
+"""Words of `OUTSIDE` that are often misspelt."""
+
+
 def outside_of(text: str) -> str:
     """What lies outside the tables in a text: 'Senate races'; empty where nothing does."""
-    return next((what for pattern, what in OUTSIDE_PATTERNS if pattern.search(text)), "")
+    spelt = re.sub(r"[A-Za-z]{5,}", lambda word: spelt_topic(word[0]), text)
+    return next((what for pattern, what in OUTSIDE_PATTERNS if pattern.search(spelt)), "")
+
+
+def spelt_topic(word: str) -> str:
+    """A word, or that of `TOPICS` which it is a slip of."""
+    return word if word.lower() in KNOWN else TOPICS.like(word.lower()) or word
 
 
 GREETING = re.compile(

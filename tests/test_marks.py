@@ -230,3 +230,16 @@ def test_of_several_faults_the_first_is_told():
     spans, share = place_spans(said.text), said.claims[1]
     assert judged(share, said, asked, facts, spans, []) == (RIGHT, "the tables say the same")
     assert judged(share, said, asked, facts, spans, ["one", "two"]) == (UNCHECKED, "one")
+
+
+def test_how_a_lead_moved_is_checked():
+    """Both leads of a trend count, and whose they are: 3.5 and 1.7 points of Harris, nationally."""
+    question = "how did the race move from august to october 2024"
+    for answer, wanted in (
+        ("Harris's lead went from 3.5 points to 1.7 points.", ["3.5", "1.7"]),
+        ("The lead went from 3.5 to 1.7 points.", ["3.5", "1.7"]),
+        ("Harris's lead went from 3.4 to 1.7 points.", ["1.7"]),
+        ("Trump's lead went from 3.5 to 1.7 points.", []),
+        ("The lead changed from Harris's 3.5 to Trump's 1.7 points.", ["3.5"]),
+    ):
+        assert marked(question, answer)[0] == wanted

@@ -73,7 +73,14 @@ ON = r"(?:(?!\b(?:and|while|but|as|whereas|who)\b)[^.;,%\d])*?"
 """The rest of what is said of a candidate, up to a figure: not what is said of the other one."""
 LEADS = re.compile(r"\b(\w+) (led|won)\b")
 
+MOVED_LEAD = rf"lead went from ({NUMBER})(?: points)? to {POINTS}"
 CLAIMS = [
+    (rf"{NAME}'s {MOVED_LEAD}", [("start lead", 0), ("lead", 0)]),
+    (rf"\b{MOVED_LEAD}", [("start lead", None), ("lead", None)]),
+    (
+        rf"lead changed from {NAME}'s ({NUMBER}) to {NAME}'s {POINTS}",
+        [("start lead", 0), ("lead", 1)],
+    ),
     (rf"{NAME} (?:went )?from {PERCENT} to {PERCENT}", [("start", 0), ("poll", 0)]),
     (
         rf"{NAME} led {NAME} by {POINTS}, {PERCENT} to {PERCENT}",
@@ -113,8 +120,8 @@ class Claim:
     """A number in an answer and what it says."""
 
     kind: str
-    """'poll', 'vote' or 'start' (shares in percent), 'lead', 'won by' or 'error' (points), 'tie'
-    or 'year'."""
+    """'poll', 'vote' or 'start' (shares in percent), 'lead', 'start lead', 'won by' or 'error'
+    (points), 'tie' or 'year'."""
     name: str | None
     """The candidate it is about, by surname."""
     number: str

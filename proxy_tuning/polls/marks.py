@@ -15,6 +15,7 @@ from proxy_tuning.polls.elections import NATIONAL, THIRD, place_name
 from proxy_tuning.polls.faults import faults_of, refuses, wanted_places
 from proxy_tuning.polls.places import place_spans
 
+LEADS = ("lead", "start lead", "won by")
 RIGHT, WRONG, UNCHECKED = "right", "wrong", "not checkable"
 LEADING = re.compile(
     rf"{NAME},? {BETWEEN}(led|leads?|leading|ahead|in front|was up|is up|had the (?:edge|lead)|"
@@ -102,7 +103,7 @@ def compared(claim, said, asked, facts):
     of_votes = kind in ("vote", "won by") or (
         kind in ("poll", "lead") and speaks_of_votes(said.text)
     )
-    figures = facts.votes if of_votes else facts.start if kind == "start" else polls
+    figures = facts.votes if of_votes else facts.start if kind.startswith("start") else polls
     if not figures and kind in ("poll", "lead", "tie") and not speaks_of_polls(said.text):
         figures = facts.votes
     if not figures or (kind == "error" and not (polls and facts.votes)):
@@ -122,7 +123,7 @@ def compared(claim, said, asked, facts):
             name = asked.names[0]  # whose lead was asked for
         want = lead_of(figures, name) if name else abs(lead_of(figures))
     else:
-        want = lead_of(figures, name) if kind in ("lead", "won by") else figures[name]
+        want = lead_of(figures, name) if kind in LEADS else figures[name]
     decimals = len(claim.number.partition(".")[2])
     if f"{float(claim.number):.{decimals}f}" == f"{want + 1e-9:.{decimals}f}":
         return RIGHT, "the tables say the same"

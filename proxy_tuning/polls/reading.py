@@ -328,8 +328,8 @@ def wished(read, lower, subject):
     if YES.search(lower) and sure and not beyond and not number:
         claim = subject, not LOSES.search(lower)
     notes = read.notes
-    if while_ := A_WHILE.search(lower):
-        read = replace(read, unplaced=(*read.unplaced, while_[0]))
+    if found := A_WHILE.search(lower):
+        read = replace(read, unplaced=(*read.unplaced, found[0]))
     if read.unplaced:
         words = listed(f"\u201c{word}\u201d" for word in read.unplaced[:5])
         notes = (*notes, f"I could not place {words}, so nothing gets a tick.")
@@ -342,8 +342,8 @@ def wished(read, lower, subject):
         notes = (*notes, "I look up the polls; ask for the result by itself.")
     beside = read.kind in ("trend", "months", "miss") or read.ranked
     limit = None if beside else limit_of(lower, names)
-    read = replace(read, wanted=wanted, claim=claim, limit=limit, notes=notes)
-    return replace(read, by_electors=by_electors)
+    read = replace(read, notes=notes, by_electors=by_electors)
+    return replace(read, wanted=wanted, claim=claim, limit=limit)
 
 
 def limit_of(lower, names):
